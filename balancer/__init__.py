@@ -1,0 +1,1 @@
+"""The front door: reads who is calling whom, picks a worker, relays bytes."""

@@ -1,0 +1,1 @@
+"""Drills: what Atria promises, shown on a running cluster."""

@@ -1,0 +1,128 @@
+"""The nouns that everything else is said in.
+
+They are values: frozen, comparable, without behaviour that needs I/O. `docs/design` calls them by the
+same names, and so do the catalogue's columns and the log lines.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final, TypeAlias
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+"""Bytes that are passed on, never changed."""
+
+BLOCK_BYTES: Final = 8 * 1024 * 1024
+"""Size of the blocks by which a streamed version is written, digested and read."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Instance:
+    """One SOP instance, with its place in the DICOM information model (PS3.3 A.1.2).
+
+    The UIDs are the sender's, without the trailing NUL or spaces that padding adds; they need not be
+    valid (PS3.5 9.1), only readable.
+    """
+
+    study_instance_uid: str
+    series_instance_uid: str
+    sop_instance_uid: str
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Provenance:
+    """Who sent a version, to whom, when. Two provenances of one version merge to the earlier, whole.
+
+    The order of the fields is the order by which the earlier is found: no two workers disagree on it.
+    """
+
+    received_at: datetime
+    calling_ae: str
+    called_ae: str
+    source: str
+    """Network address of the sender, `host:port`, as the balancer saw it."""
+
+    @staticmethod
+    def merge(one: Provenance, other: Provenance) -> Provenance:
+        """Return the earlier of two: associative, commutative and idempotent."""
+        return min(one, other)
+
+    def to_metadata(self) -> dict[str, str]:
+        """Return it as an object's user metadata: ASCII keys and values (S3 allows no other)."""
+        return {
+            "received-at": self.received_at.astimezone(UTC).isoformat(timespec="microseconds"),
+            "calling-ae": self.calling_ae,
+            "called-ae": self.called_ae,
+            "source": self.source,
+        }
+
+    @classmethod
+    def from_metadata(cls, metadata: dict[str, str]) -> Provenance:
+        """Read what `to_metadata` wrote.
+
+        Raises
+        ------
+        KeyError, ValueError
+            The metadata is not that of one of Atria's objects.
+        """
+        return cls(
+            received_at=datetime.fromisoformat(metadata["received-at"]),
+            calling_ae=metadata["calling-ae"],
+            called_ae=metadata["called-ae"],
+            source=metadata["source"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One content of an instance: a Part 10 file, named by its digest.
+
+    The same data set in the same transfer syntax is the same version, whoever sends it.
+    """
+
+    instance: Instance
+    digest: str
+    """SHA-256 of the whole Part 10 file, 64 lower-case hexadecimal digits."""
+    key: str
+    """Where its bytes are, the same at every site."""
+    size_bytes: int
+    """Size of the Part 10 file."""
+    data_set_offset_bytes: int
+    """Where in the file the data set begins: preamble, prefix and File Meta Information come before."""
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    block_digests: tuple[str, ...] = ()
+    """SHA-256 of each `BLOCK_BYTES` of the file, when it was streamed; empty when `digest` is all."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Debt:
+    """A note, kept at other sites, that `site` is owed a copy of a version or has shown a bad one."""
+
+    site: str
+    instance: Instance
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class SiteIdentity:
+    """What a site is, written in its objects and in its catalogue when it was made.
+
+    A site whose two halves differ in it, or differ from what the cluster knows, has lost its state.
+    """
+
+    name: str
+    site_id: str
+    """A random UUID: another folder of the same name has another."""
+    generation: int
+
+
+class Level(enum.StrEnum):
+    """Query/Retrieve Level (0008,0052), from the top down (PS3.4 C.3)."""
+
+    PATIENT = "PATIENT"
+    STUDY = "STUDY"
+    SERIES = "SERIES"
+    IMAGE = "IMAGE"

@@ -1,0 +1,217 @@
+"""The settings: one TOML file, every limit with a unit in its name.
+
+A mistake is told by file, key and what was expected; nothing is guessed.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+AeTitle = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=16, pattern=r"^[ -\[\]-~]+$")
+]
+"""An Application Entity title: 1 to 16 characters of ISO 646 without backslash (PS3.5 6.2, VR AE)."""
+Port = Annotated[int, Field(ge=0, le=65535)]
+Seconds = Annotated[float, Field(gt=0)]
+Bytes = Annotated[int, Field(gt=0)]
+SiteName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,30}$")]
+
+MIB = 1024 * 1024
+
+
+class SettingsError(Exception):
+    """A settings file that cannot be used; the message is one line for the operator."""
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class UpperLayer(_Table):
+    """Limits of one association (PS3.8)."""
+
+    max_pdu_length_bytes: Annotated[int, Field(ge=4096, le=64 * MIB)] = MIB
+    """Largest P-DATA-TF variable field we receive, and the largest we send (PS3.8 D.1.1)."""
+    artim_timeout_s: Seconds = 30.0
+    """ARTIM: how long a connection may stay without its A-ASSOCIATE-RQ, or without its end (PS3.8 9.1.5)."""
+    idle_timeout_s: Seconds = 600.0
+    """How long an association may stay silent between two messages."""
+    message_timeout_s: Seconds = 60.0
+    """How long a peer may be silent in the middle of a message or before an answer is taken."""
+    connect_timeout_s: Seconds = 5.0
+    associate_rq_limit_bytes: Bytes = MIB
+    """Largest A-ASSOCIATE PDU that is read."""
+
+
+class Limits(_Table):
+    """What one worker takes upon itself at most."""
+
+    associations: Annotated[int, Field(gt=0)] = 200
+    """Associations at once; the next one is rejected: 2/3/2 (PS3.8 9.3.4)."""
+    memory_limit_bytes: Annotated[int, Field(ge=MIB)] = 16 * MIB
+    """Largest instance that is held in memory; a larger one is streamed to the sites as it arrives."""
+    command_set_limit_bytes: Bytes = 64 * 1024
+    identifier_limit_bytes: Bytes = MIB
+    """Largest Identifier of a query."""
+    header_limit_bytes: Bytes = 64 * 1024
+    """Raw elements of a header that a catalogue keeps; the object has the rest."""
+    find_matches: Annotated[int, Field(gt=0)] = 100_000
+    """Answers to one C-FIND; past it the query fails with 0xA700."""
+
+
+class Writing(_Table):
+    """How many copies an acknowledgement needs, and how long is waited for the others."""
+
+    copies_before_success: Annotated[int, Field(ge=1)] = 2
+    """W: sites that hold a copy before success is answered."""
+    straggler_grace_s: Seconds = 0.5
+    """How long the slower sites are waited for before they are owed the copy."""
+    site_timeout_s: Seconds = 10.0
+    """How long one step at one site may take."""
+    probe_interval_s: Seconds = 1.0
+    """How often a site that is down is asked whether it is back."""
+
+
+class Site(_Table):
+    """One failure unit: an object store and a catalogue."""
+
+    name: SiteName
+    objects: str
+    """`file:///an/absolute/folder`."""
+    catalogue: str
+    """`sqlite:////an/absolute/file`."""
+
+    @model_validator(mode="after")
+    def _known_schemes(self) -> Self:
+        if not self.objects.startswith("file:///"):
+            raise ValueError(f"objects: expected file:///FOLDER, found {self.objects!r}")
+        if not self.catalogue.startswith("sqlite:////"):
+            raise ValueError(f"catalogue: expected sqlite:////FILE, found {self.catalogue!r}")
+        return self
+
+    @property
+    def objects_folder(self) -> Path:
+        """The folder that holds the objects."""
+        return Path(self.objects.removeprefix("file://"))
+
+    @property
+    def catalogue_file(self) -> Path:
+        """The SQLite database."""
+        return Path("/" + self.catalogue.removeprefix("sqlite:////"))
+
+
+class Destination(_Table):
+    """An Application Entity that a C-MOVE may name."""
+
+    ae_title: AeTitle
+    host: str
+    port: Annotated[int, Field(ge=1, le=65535)]
+
+
+class Dicom(_Table):
+    """The DICOM side of the cluster."""
+
+    ae_title: AeTitle = "ATRIA"
+    host: str = "127.0.0.1"
+    port: Port = 11112
+    check_called_ae_title: bool = False
+    """Reject associations to another called AE title: 1/1/7 (PS3.8 9.3.4)."""
+    accept_unknown_storage: bool = True
+    """Take an abstract syntax that is no known service as storage: private and retired classes too."""
+
+
+class Http(_Table):
+    """The status pages: `/metrics`, `/healthz`, `/readyz`, `/status`."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8112
+
+
+class Settings(_Table):
+    """Everything that a process needs to know."""
+
+    data_folder: Path = Path("~/.local/share/atria")
+    """Where a one-host cluster keeps its sites, unless `sites` names others, and its run-time state."""
+    workers: Annotated[int, Field(ge=1, le=64)] = 2
+    drain_timeout_s: Seconds = 60.0
+    """How long running associations may go on when a process is asked to end."""
+    dicom: Dicom = Dicom()
+    http: Http = Http()
+    upper_layer: UpperLayer = UpperLayer()
+    limits: Limits = Limits()
+    writing: Writing = Writing()
+    sites: tuple[Site, ...] = ()
+    destinations: tuple[Destination, ...] = ()
+
+    @model_validator(mode="after")
+    def _resolve(self) -> Self:
+        folder = self.data_folder.expanduser().absolute()
+        object.__setattr__(self, "data_folder", folder)
+        if not self.sites:
+            object.__setattr__(self, "sites", tuple(_default_site(folder, name) for name in ("a", "b", "c")))
+        names = [site.name for site in self.sites]
+        if len(set(names)) != len(names):
+            raise ValueError(f"sites: each needs a name of its own, found {', '.join(names)}")
+        w, n = self.writing.copies_before_success, len(self.sites)
+        if not n / 2 < w <= n:
+            raise ValueError(
+                f"writing.copies_before_success: with {n} sites it must be more than half of them and at most"
+                f" {n}, found {w}: otherwise two catalogues could share no acknowledged instance"
+            )
+        return self
+
+    @property
+    def members_folder(self) -> Path:
+        """Where the processes of a one-host cluster announce themselves."""
+        return self.data_folder / "members"
+
+
+def _default_site(folder: Path, name: str) -> Site:
+    root = folder / f"site-{name}"
+    return Site(name=name, objects=f"file://{root}/objects", catalogue=f"sqlite:///{root}/catalogue.sqlite")
+
+
+def load(file: Path | None, **overrides: object) -> Settings:
+    """Read the settings.
+
+    Parameters
+    ----------
+    file : Path or None
+        The TOML file; None for the defaults.
+    **overrides : object
+        Values of top-level keys that stand above the file's, by name; tables are merged key by key.
+
+    Raises
+    ------
+    SettingsError
+        The file is not there, is no TOML, or holds a key or value that is not expected.
+    """
+    values: dict[str, object] = {}
+    if file is not None:
+        try:
+            values = tomllib.loads(file.read_text("utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(f"{file}: cannot be read: {error}") from error
+        except tomllib.TOMLDecodeError as error:
+            raise SettingsError(f"{file}: is not TOML: {error}") from error
+    for key, value in overrides.items():
+        table = values.get(key)
+        values[key] = {**table, **value} if isinstance(table, dict) and isinstance(value, dict) else value
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        raise SettingsError(f"{file or 'settings'}: {_first(error)}") from error
+
+
+def _first(error: ValidationError) -> str:
+    details = error.errors()[0]
+    where = ".".join(str(part) for part in details["loc"])
+    if details["type"] == "extra_forbidden":
+        return f"{where}: there is no such setting"
+    said = details["msg"].removeprefix("Value error, ")
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return f"{where}: {said}{more}" if where else f"{said}{more}"

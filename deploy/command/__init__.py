@@ -1,0 +1,1 @@
+"""The atria command, a file for each of its commands."""

@@ -1,0 +1,1 @@
+"""One protocol-handler process, stateless, and the thin layer it writes through."""
