@@ -1,0 +1,53 @@
+"""How long and how much: one plan for a measurement, one for a look whether the bench still works."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tests.bench.figures import Note
+
+ASSOCIATIONS: Final = (1, 4)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The sizes of everything. They bound what is written: `store_count` in each round, and `frames`."""
+
+    receive_rounds: int = 5
+    receive_seconds: float = 1.5
+    store_rounds: int = 9
+    """More of them, and short: a disk's speed drifts from one second to the next."""
+    store_count: int = 240
+    """Instances in one leg at most, over all its associations: 0.38 GB at three sites."""
+    store_seconds: float = 3.0
+    memory_first: int = 200
+    memory_more: int = 1000
+    frames: int = 2048
+    """Frames of each of the four large instances: 1 GiB of pixels."""
+    starts: int = 3
+    header_repeats: int = 2000
+
+
+QUICK: Final = Plan(
+    receive_rounds=1,
+    receive_seconds=0.3,
+    store_rounds=1,
+    store_count=20,
+    memory_first=20,
+    memory_more=40,
+    frames=64,
+    starts=1,
+    header_repeats=20,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What every part of the bench is given."""
+
+    plan: Plan
+    folder: Path
+    """This part's own, on the disk that is measured; removed when the part is done."""
+    note: Note

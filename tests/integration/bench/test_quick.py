@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests import tools
+
+_ROOT = Path(__file__).parents[3]
+
+
+def _bench(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tests.bench", *arguments]
+    return subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False, timeout=110)
+
+
+def test_every_part_of_the_bench_works_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    done = _bench("--quick", "--json", "--folder", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)
+    assert {figure["part"] for figure in figures} == {"receive", "store", "header", "memory", "start"}
+    installed = {"DCMTK": tools.dcmtk("storescp"), "Orthanc": tools.orthanc()}
+    for figure in figures:
+        missing = any(name in figure["name"] and not program for name, program in installed.items())
+        assert (figure["verdict"] == "not measured") == missing, figure
+        assert figure["median"] is None or figure["median"] > 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_part_that_is_not_known_is_refused() -> None:
+    done = _bench("--only", "receive,nonsense")
+    assert done.returncode == 2
+    assert "nonsense: expected some of receive" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--quick", "--only", "header"]])
+def test_a_table_is_printed_for_people(arguments: list[str], tmp_path: Path) -> None:
+    done = _bench(*arguments, "--folder", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert "≤ 1" in done.stdout
