@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster.dicom import uids
+from cluster.dicom.associate import AssociateAC, AssociateRQ, ProposedItem, Role, UserInformation
+from cluster.dicom.negotiation import AcceptancePolicy, contexts_of, negotiate
+from cluster.dicom.pdu import AssociateRJ
+from cluster.dicom.transfer_syntaxes import (
+    DEFLATED_EXPLICIT_VR_LE,
+    EXPLICIT_VR_BE,
+    EXPLICIT_VR_LE,
+    IMPLICIT_VR_LE,
+    choose_for_storage,
+)
+
+CT = "1.2.840.10008.5.1.4.1.1.2"
+PRIVATE_CLASS = "1.2.840.113619.4.2"
+WORKLIST = "1.2.840.10008.5.1.4.31"
+STORAGE_COMMITMENT = "1.2.840.10008.1.20.1"
+JPEG_BASELINE = "1.2.840.10008.1.2.4.50"
+JPEG_LOSSLESS = "1.2.840.10008.1.2.4.70"
+RLE = "1.2.840.10008.1.2.5"
+PRIVATE_SYNTAX = "1.2.840.113619.5.2"
+JPIP = tuple(f"1.2.840.10008.1.2.4.{number}" for number in (94, 95, 204, 205))
+POLICY = AcceptancePolicy("ATRIA")
+
+
+def request(*contexts: tuple[str, tuple[str, ...]], roles: tuple[Role, ...] = ()) -> AssociateRQ:
+    items = tuple(ProposedItem(2 * i + 1, *context) for i, context in enumerate(contexts))
+    return AssociateRQ("ATRIA", "SOMEBODY", items, UserInformation(16384, "1.2.3", "X", roles))
+
+
+def answer(
+    asked: AssociateRQ, policy: AcceptancePolicy = POLICY, associations: int = 0
+) -> AssociateAC | AssociateRJ:
+    return negotiate(asked, policy, associations=associations, max_pdu_length_bytes=1 << 20)
+
+
+def results(asked: AssociateRQ, policy: AcceptancePolicy = POLICY) -> list[tuple[int, str]]:
+    answered = answer(asked, policy)
+    assert isinstance(answered, AssociateAC)
+    return [(result.result, result.transfer_syntax) for result in answered.results]
+
+
+@pytest.mark.parametrize(
+    ("offered", "chosen"),
+    [
+        ((IMPLICIT_VR_LE, EXPLICIT_VR_LE), EXPLICIT_VR_LE),
+        ((IMPLICIT_VR_LE, EXPLICIT_VR_BE), EXPLICIT_VR_BE),
+        ((EXPLICIT_VR_BE, DEFLATED_EXPLICIT_VR_LE, EXPLICIT_VR_LE), EXPLICIT_VR_LE),
+        ((EXPLICIT_VR_BE, DEFLATED_EXPLICIT_VR_LE), DEFLATED_EXPLICIT_VR_LE),
+        ((EXPLICIT_VR_LE, JPEG_BASELINE), JPEG_BASELINE),
+        ((EXPLICIT_VR_LE, JPEG_BASELINE, JPEG_LOSSLESS), JPEG_LOSSLESS),
+        ((IMPLICIT_VR_LE, RLE), RLE),
+        ((PRIVATE_SYNTAX, IMPLICIT_VR_LE), IMPLICIT_VR_LE),
+        ((PRIVATE_SYNTAX,), PRIVATE_SYNTAX),
+        ((*JPIP, IMPLICIT_VR_LE), IMPLICIT_VR_LE),
+        (JPIP, None),
+        ((), None),
+        (("",), None),
+    ],
+)
+def test_the_transfer_syntax_is_the_first_of_our_order(offered: tuple[str, ...], chosen: str | None) -> None:
+    assert choose_for_storage(offered) == chosen
+
+
+@given(st.permutations([IMPLICIT_VR_LE, EXPLICIT_VR_LE, JPEG_LOSSLESS, PRIVATE_SYNTAX, *JPIP]))
+def test_the_requestors_order_does_not_count_among_different_ranks(offered: list[str]) -> None:
+    assert choose_for_storage(offered) == JPEG_LOSSLESS
+
+
+def test_any_storage_class_is_taken_private_ones_too() -> None:
+    assert results(request((CT, (EXPLICIT_VR_LE,)), (PRIVATE_CLASS, (IMPLICIT_VR_LE,)))) == [
+        (0, EXPLICIT_VR_LE),
+        (0, IMPLICIT_VR_LE),
+    ]
+
+
+def test_only_known_storage_classes_are_taken_when_the_policy_says_so() -> None:
+    policy = AcceptancePolicy("ATRIA", accept_unknown_storage=False)
+    asked = request((CT, (EXPLICIT_VR_LE,)), (PRIVATE_CLASS, (IMPLICIT_VR_LE,)))
+    assert [result for result, _ in results(asked, policy)] == [0, 3]
+
+
+@pytest.mark.parametrize("service", [WORKLIST, STORAGE_COMMITMENT, "1.2.840.10008.5.1.1.9", ""])
+def test_a_service_that_is_not_offered_is_not_taken_for_storage(service: str) -> None:
+    assert results(request((service, (EXPLICIT_VR_LE,)))) == [(3, EXPLICIT_VR_LE)]
+
+
+def test_a_service_takes_what_we_can_read() -> None:
+    asked = request(
+        (uids.VERIFICATION, (IMPLICIT_VR_LE,)),
+        (uids.STUDY_ROOT_FIND, (IMPLICIT_VR_LE, EXPLICIT_VR_LE)),
+        (uids.STUDY_ROOT_FIND, (EXPLICIT_VR_BE,)),
+    )
+    assert [result for result, _ in results(asked)] == [0, 0, 4]
+    assert results(asked)[1] == (0, EXPLICIT_VR_LE)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"protocol_version": 2}, (1, 2, 2)),
+        ({"application_context": "1.2.3"}, (1, 1, 2)),
+        ({"application_context": ""}, (1, 1, 2)),
+        ({"contexts": ()}, (1, 1, 1)),
+        ({"user_information": UserInformation(6)}, (1, 1, 1)),
+    ],
+)
+def test_a_request_that_cannot_be_met_is_rejected_with_its_reason(
+    change: dict[str, Any], expected: tuple[int, int, int]
+) -> None:
+    asked = dataclasses.replace(request((CT, (EXPLICIT_VR_LE,))), **change)
+    assert answer(asked) == AssociateRJ(*expected)
+
+
+def test_a_protocol_version_with_more_bits_than_ours_is_taken() -> None:
+    asked = dataclasses.replace(request((CT, (EXPLICIT_VR_LE,))), protocol_version=3)
+    assert isinstance(answer(asked), AssociateAC)
+
+
+def test_another_called_ae_title_is_rejected_only_when_it_is_checked() -> None:
+    asked = dataclasses.replace(request((CT, (EXPLICIT_VR_LE,))), called_ae="OTHER")
+    assert isinstance(answer(asked), AssociateAC)
+    assert answer(asked, AcceptancePolicy("ATRIA", check_called_ae_title=True)) == AssociateRJ(1, 1, 7)
+
+
+def test_at_the_ceiling_of_associations_the_next_is_rejected_for_now() -> None:
+    policy = AcceptancePolicy("ATRIA", max_associations=3)
+    asked = request((CT, (EXPLICIT_VR_LE,)))
+    assert isinstance(answer(asked, policy, associations=2), AssociateAC)
+    assert answer(asked, policy, associations=3) == AssociateRJ(2, 3, 2)
+
+
+def test_roles_are_taken_as_proposed_for_storage_and_as_scu_only_for_services() -> None:
+    asked = request(
+        (CT, (EXPLICIT_VR_LE,)),
+        (uids.STUDY_ROOT_GET, (EXPLICIT_VR_LE,)),
+        (PRIVATE_CLASS, (EXPLICIT_VR_LE,)),
+        roles=(
+            Role(CT, scu=False, scp=True),
+            Role(uids.STUDY_ROOT_GET, scu=True, scp=True),
+            Role("1.2.3", scu=True, scp=True),
+        ),
+    )
+    answered = answer(asked)
+    assert isinstance(answered, AssociateAC)
+    assert set(answered.user_information.roles) == {
+        Role(CT, scu=False, scp=True),
+        Role(uids.STUDY_ROOT_GET, scu=True, scp=False),
+    }
+    agreed = contexts_of(asked, answered)
+    assert [(c.scu_role, c.scp_role) for c in agreed.values()] == [
+        (False, True),
+        (True, False),
+        (True, False),
+    ]
+
+
+def test_roles_that_were_not_answered_are_the_default_ones() -> None:
+    asked = request((CT, (EXPLICIT_VR_LE,)), roles=(Role(CT, scu=True, scp=True),))
+    answered = answer(asked)
+    assert isinstance(answered, AssociateAC)
+    silent = dataclasses.replace(answered, user_information=UserInformation(0))
+    assert [(c.scu_role, c.scp_role) for c in contexts_of(asked, silent).values()] == [(True, False)]
+
+
+def test_the_answer_names_each_context_once_and_our_limits() -> None:
+    asked = request((CT, (EXPLICIT_VR_LE,)), (WORKLIST, (EXPLICIT_VR_LE,)))
+    answered = answer(asked)
+    assert isinstance(answered, AssociateAC)
+    assert [result.context_id for result in answered.results] == [1, 3]
+    assert answered.user_information.max_pdu_length_bytes == 1 << 20
+    assert (answered.called_ae, answered.calling_ae) == (asked.called_ae, asked.calling_ae)
