@@ -7,7 +7,7 @@ series, patients, counts) follows from the set of rows alone, in whatever order 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -31,11 +31,14 @@ class Row:
     version: Version
     provenance: Provenance
     header: bytes
-    """The header's raw elements (`cluster.dicom.header.pack`): every other column is derived from it."""
+    """The header's raw elements (`cluster.dicom.elements.pack`): every other column is derived from it."""
     flags: tuple[str, ...] = ()
     """What was odd about it, in words of one kind each (`odd_length`, `no_patient_id`)."""
     order: int = 0
-    """One more than the highest `order` that other versions of the instance had when it was added."""
+    """One more than the highest `order` that other versions of the instance had when it was added first.
+
+    0 in a row that is to be added: not decided yet.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,12 @@ class Match:
     """All values of Modality (0008,0060) below, sorted."""
     sop_classes: tuple[str, ...]
     """All values of SOP Class UID (0008,0016) below, sorted."""
+    order: int
+    """The `order` of that version: of two catalogues' current versions the one with the higher is current."""
+    precedence: str
+    """By what that version stands here (`attributes.precedence`): of two catalogues' the lesser stands."""
+    fingerprint: int
+    """Of the set of instances below, in any order (`attributes.fingerprint`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +92,14 @@ class Catalogue(Protocol):
     async def add(self, row: Row, debts: Sequence[Debt] = ()) -> int:
         """Add a row, and debts with it, in one durable transaction (shared with concurrent calls).
 
-        A row that is there keeps its place: only its provenance is merged with the new one. `row.order`
-        is a lower bound.
+        A row that is there keeps its place: only its provenance is merged with the new one, and its order
+        is raised to `row.order` when that is higher.
 
         Returns
         -------
         int
-            The `order` the row has here now: at least `row.order`, and more than that of each other
-            version of the instance that was here before it.
+            The `order` the row has here now. A new row has the one it comes with, decided at other sites; if
+            that is 0, one more than the highest of the other versions of the instance that are here.
 
         Raises
         ------
@@ -113,8 +122,10 @@ class Catalogue(Protocol):
         CatalogueUnavailable
         """
 
-    async def debts(self, limit: int) -> Sequence[Debt]:
-        """Return the debts noted here, the oldest first.
+    async def debts(self, limit: int, *, site: str | None = None) -> Sequence[Debt]:
+        """Return the debts noted here, the oldest first: those that `site` is owed, or all.
+
+        A site that stays away leaves ever more debts: asked for by site, they hide no others.
 
         Raises
         ------
@@ -131,7 +142,7 @@ class Catalogue(Protocol):
         CatalogueUnavailable
         """
 
-    def find(self, query: Query, limit: int) -> AsyncIterator[Match]:
+    def find(self, query: Query, limit: int) -> AsyncGenerator[Match]:
         """Return what matches, ordered by `Match.uid`, at most `limit`; read in pages: nobody waits for it.
 
         Raises
@@ -139,7 +150,7 @@ class Catalogue(Protocol):
         CatalogueUnavailable
         """
 
-    def walk(self) -> AsyncIterator[tuple[Instance, str, str]]:
+    def walk(self) -> AsyncGenerator[tuple[Instance, str, str]]:
         """Return (instance, digest, key) of every version held, ordered by instance, then digest.
 
         Raises

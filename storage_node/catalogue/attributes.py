@@ -1,0 +1,207 @@
+"""The attributes that can be matched: where they stand in the model, and what they are compared as.
+
+A stored value and a key's value are compared in the same normal form, so that an index can do it: a padded
+number as the number, a time with all its digits, a name without case and accents (PS3.4 C.2.2.2.1).
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Final
+
+from cluster.dicom.elements import PackedHeaderError, text, unpack
+from cluster.nouns import Instance, Level, Provenance
+
+if TYPE_CHECKING:
+    from storage_node.catalogue.protocol import Row
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """An attribute that a catalogue can match."""
+
+    tag: int
+    column: str
+    """Its name in catalogues."""
+    vr: str
+    level: Level
+    """Where it stands in the Study Root model, and of what is PATIENT's in the Patient Root model."""
+
+
+def _attributes(level: Level, *rows: tuple[int, str, str]) -> tuple[Attribute, ...]:
+    return tuple(Attribute(tag, column, vr, level) for tag, column, vr in rows)
+
+
+PATIENT_ID: Final = 0x00100020
+STUDY_INSTANCE_UID: Final = 0x0020000D
+SERIES_INSTANCE_UID: Final = 0x0020000E
+SOP_INSTANCE_UID: Final = 0x00080018
+SOP_CLASS_UID: Final = 0x00080016
+MODALITY: Final = 0x00080060
+MODALITIES_IN_STUDY: Final = 0x00080061
+SOP_CLASSES_IN_STUDY: Final = 0x00080062
+
+UNIQUE_KEYS: Final = {
+    Level.PATIENT: PATIENT_ID,
+    Level.STUDY: STUDY_INSTANCE_UID,
+    Level.SERIES: SERIES_INSTANCE_UID,
+    Level.IMAGE: SOP_INSTANCE_UID,
+}
+"""The unique key of each level (PS3.4 C.6.1.1, C.6.2.1)."""
+
+KEPT: Final = (
+    *_attributes(
+        Level.PATIENT,
+        (0x00100010, "patient_name", "PN"),
+        (PATIENT_ID, "patient_id", "LO"),
+        (0x00100021, "issuer_of_patient_id", "LO"),
+        (0x00100030, "patient_birth_date", "DA"),
+        (0x00100032, "patient_birth_time", "TM"),
+        (0x00100040, "patient_sex", "CS"),
+    ),
+    *_attributes(
+        Level.STUDY,
+        (0x00080020, "study_date", "DA"),
+        (0x00080030, "study_time", "TM"),
+        (0x00080050, "accession_number", "SH"),
+        (0x00080090, "referring_physician_name", "PN"),
+        (0x00081030, "study_description", "LO"),
+        (0x00200010, "study_id", "SH"),
+    ),
+    *_attributes(
+        Level.SERIES,
+        (MODALITY, "modality", "CS"),
+        (0x00080021, "series_date", "DA"),
+        (0x00080031, "series_time", "TM"),
+        (0x0008103E, "series_description", "LO"),
+        (0x00180015, "body_part_examined", "CS"),
+        (0x00200011, "series_number", "IS"),
+        (0x00400244, "performed_procedure_step_start_date", "DA"),
+        (0x00400245, "performed_procedure_step_start_time", "TM"),
+    ),
+    *_attributes(
+        Level.IMAGE,
+        (0x00080023, "content_date", "DA"),
+        (0x00080033, "content_time", "TM"),
+        (0x00200013, "instance_number", "IS"),
+    ),
+)
+"""Attributes that a catalogue keeps in columns, from the header of the instance that stands for an entity."""
+
+ATTRIBUTES: Final = {
+    attribute.tag: attribute
+    for attribute in (
+        *KEPT,
+        *_attributes(
+            Level.STUDY,
+            (STUDY_INSTANCE_UID, "study_instance_uid", "UI"),
+            (MODALITIES_IN_STUDY, "modality", "CS"),
+            (SOP_CLASSES_IN_STUDY, "sop_class_uid", "UI"),
+        ),
+        *_attributes(Level.SERIES, (SERIES_INSTANCE_UID, "series_instance_uid", "UI")),
+        *_attributes(
+            Level.IMAGE,
+            (SOP_INSTANCE_UID, "sop_instance_uid", "UI"),
+            (SOP_CLASS_UID, "sop_class_uid", "UI"),
+        ),
+    )
+}
+"""All that a query can match."""
+
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+_INTEGER: Final = re.compile(r"[+-]?[0-9]{1,12}")
+_TIME: Final = re.compile(r"[0-9]{2,6}(\.[0-9]{1,6})?")
+_TIME_DIGITS: Final = "000000.000000"
+
+
+def normal(vr: str, value: str) -> str:
+    """Return one value, or one key, in the form that values of its VR are compared in.
+
+    Wild cards go through unharmed. A value that is not what its VR says is compared as it is.
+    """
+    value = _CONTROL.sub("", value).strip()
+    if vr == "PN":
+        if not value.isascii():
+            decomposed = unicodedata.normalize("NFKD", value)
+            value = "".join(c for c in decomposed if not unicodedata.combining(c))
+        return value.casefold().rstrip("^= ")
+    if vr == "DA":
+        return value.replace(".", "")
+    if vr == "TM":
+        value = value.replace(":", "")
+        return value + _TIME_DIGITS[len(value) :] if _TIME.fullmatch(value) else value
+    if vr == "IS" and _INTEGER.fullmatch(value):
+        return str(int(value))
+    return value
+
+
+def values_of(vr: str, stored: str) -> tuple[str, ...]:
+    """Return what a stored text, normalised by `normalised`, is compared by: any one of these may match.
+
+    Several values are apart by backslashes; of a name in several representations each counts, and all
+    together (PS3.5 6.2.1.1).
+    """
+    values = [value for value in stored.split("\\") if value]
+    if vr == "PN":
+        values += [group for value in values if "=" in value for group in value.split("=") if group]
+    return tuple(values)
+
+
+def normalised(vr: str, value: str | None) -> str | None:
+    """Return a stored text with each of its values in normal form; None for no value."""
+    if value is None:
+        return None
+    if "\\" not in value:
+        return normal(vr, value) or None
+    values = [normal(vr, single) for single in value.split("\\")]
+    return "\\".join(values) if any(values) else None
+
+
+@functools.lru_cache(maxsize=128)
+def described(header: bytes) -> Mapping[str, str | None]:
+    """Return the value in normal form of each attribute in `KEPT` by its column, from a packed header.
+
+    A header that cannot be unpacked has no values. The catalogues of a process share the answers.
+    """
+    try:
+        elements = unpack(header)
+    except PackedHeaderError:
+        elements = {}
+    return {a.column: normalised(a.vr, text(elements, a.tag)) for a in KEPT}
+
+
+def patient_key(study_instance_uid: str, values: Mapping[str, str | None]) -> str:
+    """Return what tells patients apart: Patient ID and its issuer, or the study where there is no Patient ID.
+
+    Those without a Patient ID are never taken for one patient. A line feed is in no normal form.
+    """
+    patient_id = values["patient_id"]
+    if patient_id is None:
+        return f"\n{study_instance_uid}"
+    return f"{patient_id}\n{values['issuer_of_patient_id'] or ''}"
+
+
+def precedence(provenance: Provenance, digest: str) -> str:
+    """Return what decides which version stands for the entities above it: the least does.
+
+    That is the one with the earliest provenance, then digest, in whatever order they came.
+    """
+    received_at = provenance.received_at.astimezone(UTC).isoformat(timespec="microseconds")
+    return "\n".join((received_at, provenance.calling_ae, provenance.called_ae, provenance.source, digest))
+
+
+def currency(row: Row) -> tuple[int, str]:
+    """Return what decides which of an instance's versions is the current one: the greatest is."""
+    return row.order, precedence(row.provenance, row.version.digest)
+
+
+def fingerprint(instance: Instance) -> int:
+    """Return 63 bits that stand for an instance; those of a set are combined by exclusive or."""
+    name = "\n".join((instance.study_instance_uid, instance.series_instance_uid, instance.sop_instance_uid))
+    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest()) >> 1

@@ -1,0 +1,124 @@
+"""The tables of a catalogue, one definition for each database that holds one.
+
+`versions` is the set that everything follows from; `series` and `studies` are views of it that are kept,
+and patients are read from `studies`. Each names the version that stands for it (`attributes.precedence`).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+from cluster.nouns import Level
+from storage_node.catalogue.attributes import KEPT
+
+REVISION: Final = "0001"
+"""The migration that the code is written for; a test holds it to be the last one."""
+
+metadata: Final = MetaData()
+
+_ROW_ID: Final = BigInteger().with_variant(Integer, "sqlite")
+
+
+def _text(name: str) -> Column[str]:
+    return Column(name, Text, nullable=False)
+
+
+def _matched(*levels: Level) -> tuple[Column[str], ...]:
+    """Return the columns of attributes that are matched, in normal form, NULL for no value."""
+    return tuple(Column(a.column, Text) for a in KEPT if a.level in levels)
+
+
+def _several() -> Column[bool]:
+    """Whether any of the matched columns holds several values, so that equality does not decide."""
+    return Column("several", Boolean, nullable=False)
+
+
+site: Final = Table("site", metadata, _text("name"), _text("site_id"), Column("generation", Integer))
+"""One row: which site this is."""
+
+versions: Final = Table(
+    "versions",
+    metadata,
+    Column("id", _ROW_ID, primary_key=True),
+    _text("study_instance_uid"),
+    _text("series_instance_uid"),
+    _text("sop_instance_uid"),
+    _text("digest"),
+    _text("key"),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("data_set_offset_bytes", Integer, nullable=False),
+    _text("sop_class_uid"),
+    _text("transfer_syntax_uid"),
+    Column("block_digests", LargeBinary, nullable=False),
+    _text("received_at"),
+    _text("calling_ae"),
+    _text("called_ae"),
+    _text("source"),
+    _text("flags"),
+    Column("order_number", BigInteger, nullable=False),
+    Column("is_current", Boolean, nullable=False),
+    Column("header", LargeBinary, nullable=False),
+    *_matched(Level.IMAGE),
+    _several(),
+    UniqueConstraint("study_instance_uid", "series_instance_uid", "sop_instance_uid", "digest"),
+)
+
+series: Final = Table(
+    "series",
+    metadata,
+    Column("study_instance_uid", Text, primary_key=True),
+    Column("series_instance_uid", Text, primary_key=True),
+    _text("precedence"),
+    Column("representative", _ROW_ID, nullable=False),
+    Column("instances", Integer, nullable=False),
+    Column("versions", Integer, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("fingerprint", BigInteger, nullable=False),
+    _text("sop_classes"),
+    *_matched(Level.SERIES),
+    _several(),
+    sqlite_with_rowid=False,
+)
+
+studies: Final = Table(
+    "studies",
+    metadata,
+    Column("study_instance_uid", Text, primary_key=True),
+    _text("precedence"),
+    Column("representative", _ROW_ID, nullable=False),
+    _text("patient_key"),
+    *_matched(Level.PATIENT, Level.STUDY),
+    _several(),
+    Index("studies_by_patient", "patient_key", "precedence"),
+    Index("studies_by_patient_id", "patient_id"),
+    Index("studies_by_patient_name", "patient_name"),
+    Index("studies_by_date", "study_date"),
+    Index("studies_by_accession_number", "accession_number"),
+    Index("studies_with_several", "several"),
+    sqlite_with_rowid=False,
+)
+
+debts: Final = Table(
+    "debts",
+    metadata,
+    Column("id", _ROW_ID, primary_key=True),
+    _text("site"),
+    _text("study_instance_uid"),
+    _text("series_instance_uid"),
+    _text("sop_instance_uid"),
+    _text("digest"),
+    UniqueConstraint("site", "study_instance_uid", "series_instance_uid", "sop_instance_uid", "digest"),
+)

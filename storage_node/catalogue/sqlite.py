@@ -1,0 +1,231 @@
+"""A catalogue in an SQLite file: one thread writes, others read, several processes share it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncGenerator, Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, TypeAlias, TypeVar, cast
+
+from prometheus_client import Counter, Histogram
+
+from cluster.nouns import Debt, Instance, SiteIdentity
+from storage_node.catalogue import sqlite_file, sqlite_write
+from storage_node.catalogue.attributes import currency, described
+from storage_node.catalogue.matching import Query
+from storage_node.catalogue.protocol import CatalogueUnavailable, Counts, Match, Row
+from storage_node.catalogue.sqlite_file import DatabaseFile
+from storage_node.catalogue.sqlite_find import Find, Page
+from storage_node.catalogue.sqlite_threads import Outcome, WorkThread
+
+T = TypeVar("T")
+
+_Work: TypeAlias = Callable[[sqlite3.Connection], object]
+
+_COMMITS = Counter("atria_catalogue_commits_total", "Transactions that were committed", ["site"])
+_FAILURES = Counter("atria_catalogue_failures_total", "Transactions that failed", ["site"])
+_COMMIT_SECONDS = Histogram("atria_catalogue_commit_seconds", "From the lock to the commit", ["site"])
+
+_CHANGES_AT_ONCE: Final = 256
+_QUEUE_LIMIT: Final = 4096
+_PAGE_ROWS: Final = 200
+_WALK_PAGE_ROWS: Final = 1000
+
+_SELECT_ROWS: Final = (
+    f"SELECT {sqlite_write.ROW_COLUMNS} FROM versions"  # noqa: S608  # constants
+    " WHERE study_instance_uid = ? AND series_instance_uid = ? AND sop_instance_uid = ?"
+)
+_SELECT_DEBTS: Final = (
+    "SELECT site, study_instance_uid, series_instance_uid, sop_instance_uid, digest FROM debts"
+    " WHERE site = coalesce(?, site) ORDER BY id LIMIT ?"
+)
+_WALK: Final = (
+    "SELECT study_instance_uid, series_instance_uid, sop_instance_uid, digest, key FROM versions"
+    " WHERE (study_instance_uid, series_instance_uid, sop_instance_uid, digest) > (?, ?, ?, ?)"
+    " ORDER BY study_instance_uid, series_instance_uid, sop_instance_uid, digest LIMIT ?"
+)
+_COUNT: Final = (
+    "SELECT (SELECT count(DISTINCT patient_key) FROM studies), (SELECT count(*) FROM studies), count(*),"
+    " total(instances), total(versions), total(size_bytes), (SELECT count(*) FROM debts) FROM series"
+)
+
+
+class SqliteCatalogue:
+    """One site's index in one file.
+
+    Nothing fails before something is asked; then everything raises `CatalogueUnavailable` until the file is
+    there with the expected identity. Changes that come while a transaction is committed share the next one.
+
+    Parameters
+    ----------
+    name : str
+        Name of the site.
+    file : Path
+        Made by `create`.
+    expected : SiteIdentity
+        What the file must say that it is.
+    """
+
+    def __init__(self, name: str, file: Path, expected: SiteIdentity) -> None:
+        self._name = name
+        self._written = DatabaseFile(name, file, expected)
+        self._writer: WorkThread[_Work] = WorkThread(
+            f"catalogue-{name}-writer",
+            self._commit,
+            at_once=_CHANGES_AT_ONCE,
+            queue_limit=_QUEUE_LIMIT,
+            at_end=self._written.close,
+        )
+        # A find may take long: what is looked up by its key has a thread of its own.
+        self._lookups = self._reader("lookups", DatabaseFile(name, file, expected))
+        self._finds = self._reader("finds", DatabaseFile(name, file, expected))
+
+    @classmethod
+    def create(cls, file: Path, identity: SiteIdentity) -> None:
+        """Make an empty catalogue, durably. Harmless when it was made already.
+
+        Raises
+        ------
+        FileExistsError
+            The file holds something else, or another site's catalogue.
+        OSError
+        """
+        sqlite_file.create(file, identity)
+
+    @property
+    def name(self) -> str:
+        """Name of the site."""
+        return self._name
+
+    async def add(self, row: Row, debts: Sequence[Debt] = ()) -> int:
+        """Add a row, and debts with it, in one durable transaction (shared with concurrent calls)."""
+        described(row.header)  # here, once: the threads of all sites find it in the cache
+
+        def work(connection: sqlite3.Connection) -> int:
+            order = sqlite_write.add(connection, row)
+            sqlite_write.owe(connection, debts)
+            return order
+
+        return await self._do(self._writer, work)
+
+    async def owe(self, debts: Sequence[Debt]) -> None:
+        """Add debts, durably."""
+        await self._do(self._writer, partial(sqlite_write.owe, debts=debts))
+
+    async def settle(self, debts: Sequence[Debt]) -> None:
+        """Remove debts; no error for those that are not there."""
+        await self._do(self._writer, partial(sqlite_write.settle, debts=debts))
+
+    async def debts(self, limit: int, *, site: str | None = None) -> Sequence[Debt]:
+        """Return the debts noted here, the oldest first: those that `site` is owed, or all."""
+        rows = await self._rows(_SELECT_DEBTS, site, limit)
+        return [Debt(site, Instance(study, series, sop), digest) for site, study, series, sop, digest in rows]
+
+    async def rows_of(self, instance: Instance) -> Sequence[Row]:
+        """Return the rows of all versions of an instance, the current one first."""
+        uids = (instance.study_instance_uid, instance.series_instance_uid, instance.sop_instance_uid)
+        rows = [sqlite_write.row_of(instance, *row) for row in await self._rows(_SELECT_ROWS, *uids)]
+        return sorted(rows, key=currency, reverse=True)
+
+    async def find(self, query: Query, limit: int) -> AsyncGenerator[Match]:
+        """Return what matches, ordered by `Match.uid`, at most `limit`; read in pages."""
+        find = Find(query)
+        after: tuple[str, ...] | None = None
+        found = 0
+        while found < limit:
+            size = min(_PAGE_ROWS, limit - found)
+            page: Page = await self._do(self._finds, partial(find.page, after=after, size=size))
+            for match in page.matches:
+                yield match
+            found += len(page.matches)
+            after = page.after
+            if after is None:
+                return
+
+    async def walk(self) -> AsyncGenerator[tuple[Instance, str, str]]:
+        """Return (instance, digest, key) of every version held, ordered by instance, then digest."""
+        after: tuple[object, ...] = ("", "", "", "")
+        while rows := await self._rows(_WALK, *after, _WALK_PAGE_ROWS, long=True):
+            for study, series, sop, digest, key in rows:
+                yield Instance(study, series, sop), digest, key
+            after = rows[-1][:4]
+
+    async def counts(self) -> Counts:
+        """Return how much is held."""
+        (counts,) = await self._rows(_COUNT, long=True)
+        return Counts(*map(int, counts))
+
+    async def identity(self) -> SiteIdentity:
+        """Read which site this is: a light probe, too."""
+        identity = await self._do(self._lookups, sqlite_file.read_identity)
+        if identity is None:
+            raise CatalogueUnavailable(self._name, "it has lost its identity")
+        return identity
+
+    async def close(self) -> None:
+        """Let go of handles and threads, after what was asked is done."""
+        for thread in (self._writer, self._lookups, self._finds):
+            await thread.close()
+
+    async def _rows(self, sql: str, *parameters: object, long: bool = False) -> list[tuple[Any, ...]]:
+        def work(connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
+            return connection.execute(sql, parameters).fetchall()
+
+        return await self._do(self._finds if long else self._lookups, work)
+
+    async def _do(self, thread: WorkThread[_Work], work: Callable[[sqlite3.Connection], T]) -> T:
+        if thread.is_full:
+            raise CatalogueUnavailable(self._name, f"{_QUEUE_LIMIT} calls are waiting for it")
+        return cast("T", await thread.do(work))
+
+    def _reader(self, name: str, file: DatabaseFile) -> WorkThread[_Work]:
+        def perform(works: Sequence[_Work]) -> Sequence[Outcome]:
+            return [self._read(file, work) for work in works]
+
+        return WorkThread(
+            f"catalogue-{self._name}-{name}",
+            perform,
+            at_once=1,
+            queue_limit=_QUEUE_LIMIT,
+            at_end=file.close,
+        )
+
+    def _read(self, file: DatabaseFile, work: _Work) -> Outcome:
+        try:
+            with file.opened() as connection:
+                return work(connection)
+        except Exception as error:  # handed to who asked: the thread must outlive it
+            return error
+
+    def _commit(self, works: Sequence[_Work]) -> Sequence[Outcome]:
+        """Make changes in one transaction; confirmed only if the file still is where it should be."""
+        try:
+            with (
+                self._written.opened() as connection,
+                self._written.locked(),
+                _COMMIT_SECONDS.labels(self._name).time(),
+            ):
+                outcomes = _transaction(connection, works, self._written.check)
+        except Exception as error:  # handed to who asked: the thread must outlive it
+            _FAILURES.labels(self._name).inc()
+            if isinstance(error, CatalogueUnavailable) or len(works) == 1:
+                return [error] * len(works)
+            # One of the changes is at fault: the others are not to suffer for it.
+            return [outcome for work in works for outcome in self._commit([work])]
+        _COMMITS.labels(self._name).inc()
+        return outcomes
+
+
+def _transaction(
+    connection: sqlite3.Connection, works: Sequence[_Work], check: Callable[[], None]
+) -> Sequence[Outcome]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        outcomes = [work(connection) for work in works]
+        check()
+        connection.execute("COMMIT")
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+    return outcomes
