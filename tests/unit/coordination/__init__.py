@@ -1,0 +1,1 @@
+"""How processes find each other: what only the folder does."""
