@@ -1,0 +1,218 @@
+"""The service address: takes connections in, up to the limits, and sees each of them off."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import errno
+import resource
+import socket
+from typing import Final
+
+import structlog
+from prometheus_client import Counter
+
+from balancer.association import Association
+from balancer.pipes import PipePool
+from balancer.relay import BOUNDARY_GRACE_S, Outcome
+from balancer.sockets import listen
+from balancer.workers import Workers
+from cluster.coordination.protocol import Address, Registry, RegistryUnavailable
+from cluster.settings import Settings
+
+log = structlog.get_logger()
+
+OUTCOMES = Counter(
+    "atria_balancer_connections_total", "Connections to the front door, by how they ended", ["outcome"]
+)
+ACCEPT_FAULTS = Counter(
+    "atria_balancer_accept_faults_total", "Connections that could not be accepted", ["error"]
+)
+
+BACKLOG: Final = 1024
+ACCEPTED_AT_ONCE: Final = 64
+ACCEPT_REST_S: Final = 0.1
+"""How long no connection is accepted after descriptors or memory have run out."""
+SILENT_GRACE_S: Final = 1.0
+"""While draining: how long those who have said nothing yet may take to begin."""
+ABORT_GRACE_S: Final = BOUNDARY_GRACE_S + 1.0
+"""How long associations that were aborted may take to end."""
+DESCRIPTORS_EACH: Final = 7
+"""Two sockets and two pipes with two ends each; and one connection whose request is not there yet."""
+DESCRIPTORS_OTHERWISE: Final = 64
+"""Listeners, the status pages, the log, the registry, idle pipes."""
+_SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+
+class FrontDoor:
+    """Takes associations and relays each to a worker.
+
+    Parameters
+    ----------
+    settings : Settings
+    registry : Registry
+        Where the workers are found.
+    """
+
+    def __init__(self, settings: Settings, registry: Registry) -> None:
+        self._settings = settings
+        self._registry = registry
+        self._loop = asyncio.get_running_loop()
+        self._workers = Workers(self._loop.time)
+        self._pipes = PipePool()
+        self._limit = settings.limits.balancer_associations
+        self._listeners: list[socket.socket] = []
+        self._accepting = False
+        self._rest: asyncio.TimerHandle | None = None
+        self._connections: dict[asyncio.Task[None], Association] = {}
+        self._outcomes: collections.Counter[str] = collections.Counter()
+
+    async def listen(self, host: str, port: int) -> Address:
+        """Take connections at an address, and return it (with a free port when asked for 0).
+
+        Raises
+        ------
+        OSError
+            The address cannot be had.
+        """
+        try:
+            self._workers.update(await self._registry.members("worker"))
+        except RegistryUnavailable as error:
+            log.warning("registry.unavailable", error=str(error))
+        self._limit = _affordable(self._limit)
+        self._listeners = await listen(Address(host, port), BACKLOG)
+        self._accept_again()
+        bound_host, bound_port = self._listeners[0].getsockname()[:2]
+        return Address(host or bound_host, bound_port)
+
+    async def follow(self) -> None:
+        """Keep up with the registry until cancelled."""
+        async for members in self._registry.watch():
+            self._workers.update(members)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Take no new connections; let associations end, and abort those that do not in time.
+
+        Those that have connected already are still served; one that has said nothing yet is not waited for.
+        """
+        for listener in self._listeners:
+            for _ in range(BACKLOG):
+                if not self._accept(listener):
+                    break
+        self._stop_accepting()
+        for listener in self._listeners:
+            listener.close()
+        self._listeners = []
+        ends_at = self._loop.time() + timeout_s
+        await self._wait(min(SILENT_GRACE_S, timeout_s))
+        for task, association in self._connections.items():
+            if not association.requested:
+                task.cancel()
+        await self._wait(ends_at - self._loop.time())
+        aborted = [association for association in self._connections.values() if association.abort()]
+        if aborted:
+            log.warning("balancer.associations_aborted", count=len(aborted))
+            await self._wait(ABORT_GRACE_S)
+        for task in self._connections:
+            task.cancel()
+        await self._wait(None)
+        self._pipes.close()
+
+    def not_ready(self) -> str | None:
+        """Tell why no associations should be sent here, or None."""
+        if not self._listeners:
+            return "takes no new associations"
+        return None if len(self._workers) else "knows no worker"
+
+    def status(self) -> dict[str, object]:
+        """Return what the status page says: workers, and totals since the start."""
+        return {
+            "associations": self._workers.associations,
+            "associations_limit": self._limit,
+            "connections": len(self._connections),
+            "workers": self._workers.status(),
+            "outcomes": dict(self._outcomes),
+        }
+
+    def _accept_again(self) -> None:
+        self._rest = None
+        if not self._accepting and len(self._connections) < 2 * self._limit:
+            self._accepting = True
+            for listener in self._listeners:
+                self._loop.add_reader(listener, self._on_connections, listener)
+
+    def _stop_accepting(self) -> None:
+        if self._rest is not None:
+            self._rest.cancel()
+            self._rest = None
+        if self._accepting:
+            self._accepting = False
+            for listener in self._listeners:
+                self._loop.remove_reader(listener)
+
+    def _on_connections(self, listener: socket.socket) -> None:
+        for _ in range(ACCEPTED_AT_ONCE):
+            if not self._accepting or not self._accept(listener):
+                return
+
+    def _accept(self, listener: socket.socket) -> bool:
+        """Accept one connection; tell whether there may be more."""
+        try:
+            client, _ = listener.accept()
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            ACCEPT_FAULTS.labels(errno.errorcode.get(error.errno or 0, "unknown")).inc()
+            if error.errno not in _SHORTAGES:
+                return True  # that connection has failed, not the listener (accept(2))
+            log.warning("balancer.accept_rests", error=str(error), connections=len(self._connections))
+            self._stop_accepting()
+            self._rest = self._loop.call_later(ACCEPT_REST_S, self._accept_again)
+            return False
+        association = Association(
+            client,
+            limits=self._settings.upper_layer,
+            workers=self._workers,
+            pipes=self._pipes,
+            admitted=lambda: self._workers.associations < self._limit,
+        )
+        task = self._loop.create_task(self._serve(association), name=f"association {association.id}")
+        self._connections[task] = association
+        task.add_done_callback(self._done)
+        if len(self._connections) >= 2 * self._limit:
+            self._stop_accepting()
+        return True
+
+    async def _serve(self, association: Association) -> None:
+        outcome = Outcome.DRAINED
+        try:
+            outcome = await association.run()
+        except Exception:  # one association's fault, of ours or not foreseen, must not end the others
+            log.exception("association.failed", association=association.id)
+            outcome = Outcome.FAILED
+        finally:
+            OUTCOMES.labels(outcome.value).inc()
+            self._outcomes[outcome.value] += 1
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        del self._connections[task]
+        if self._rest is None and self._listeners:
+            self._accept_again()
+
+    async def _wait(self, timeout_s: float | None) -> None:
+        if self._connections and (timeout_s is None or timeout_s > 0):
+            await asyncio.wait(list(self._connections), timeout=timeout_s)
+
+
+def _affordable(associations: int) -> int:
+    """Raise the limit of file descriptors as far as may be, and return how many associations it allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS_OTHERWISE + DESCRIPTORS_EACH * associations
+    if soft < wanted:
+        soft = min(wanted, hard) if hard != resource.RLIM_INFINITY else wanted
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    if soft < wanted:
+        allowed = (soft - DESCRIPTORS_OTHERWISE) // DESCRIPTORS_EACH
+        log.warning("balancer.few_descriptors", wanted=wanted, limit=soft, associations=allowed)
+        return max(1, allowed)
+    return associations

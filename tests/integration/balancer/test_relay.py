@@ -1,0 +1,448 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import hashlib
+import os
+import random
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from balancer.pipes import PipePool
+from balancer.relay import End, Outcome, Relay
+from cluster.coordination.protocol import Address
+from tests.integration.balancer.world import (
+    A_ABORT,
+    A_ASSOCIATE_AC,
+    A_RELEASE_RP,
+    A_RELEASE_RQ,
+    FakeWorker,
+    Visit,
+    echo,
+    pdu,
+    until,
+    world,
+)
+
+MIB = 1024 * 1024
+
+KILLABLE_WORKER = """
+import socket, sys
+from cluster import proxy_protocol
+listener = socket.create_server(("127.0.0.1", 0))
+print(listener.getsockname()[1], flush=True)
+connection, _ = listener.accept()
+data = b""
+while (header := proxy_protocol.parse(data)) is None or len(data) < header.consumed_bytes + 74:
+    data += connection.recv(4096)
+connection.sendall(bytes.fromhex(sys.argv[1]) + bytes(int(sys.argv[2])))
+while connection.recv(4096):
+    pass
+"""
+
+
+@contextmanager
+def killable_worker(answer: bytes, zeros: int = 0) -> Iterator[tuple[subprocess.Popen[bytes], FakeWorker]]:
+    command = [sys.executable, "-c", KILLABLE_WORKER, answer.hex(), str(zeros)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        worker = FakeWorker(echo)
+        worker.address = Address("127.0.0.1", int(process.stdout.readline()))
+        try:
+            yield process, worker
+        finally:
+            process.kill()
+
+
+async def discard(visit: Visit) -> None:
+    await visit.accept()
+    while await visit.reader.read(MIB):
+        pass
+
+
+async def test_many_mebibytes_arrive_as_they_were_sent() -> None:
+    digest, done = hashlib.sha256(), asyncio.Event()
+
+    async def receive(visit: Visit) -> None:
+        await visit.accept()
+        while data := await visit.reader.read(MIB):
+            digest.update(data)
+        done.set()
+
+    worker = FakeWorker(receive)
+    data = random.Random(1).randbytes(40 * MIB)
+    async with worker.listening(), world(worker) as here, here.caller() as caller:
+        await caller.associate()
+        for start in range(0, len(data), 3 * MIB + 1):
+            caller.writer.write(data[start : start + 3 * MIB + 1])
+            await caller.writer.drain()
+        caller.writer.write_eof()
+        await done.wait()
+    assert digest.digest() == hashlib.sha256(data).digest()
+
+
+@pytest.mark.parametrize(
+    "sizes", [[5 * MIB, 3, 0, 200_000], [65_536] * 40, [100] * 5000, [70_000, 66_000, 65_530]]
+)
+async def test_pdus_of_any_size_arrive_as_the_worker_sent_them(sizes: list[int]) -> None:
+    sent = b"".join(pdu(4, random.Random(size).randbytes(size)) for size in sizes)
+
+    async def send(visit: Visit) -> None:
+        visit.writer.write(A_ASSOCIATE_AC + sent + A_RELEASE_RP)
+        await visit.reader.read()
+
+    worker = FakeWorker(send)
+    async with worker.listening(), world(worker) as here:
+        async with here.caller() as caller:
+            assert await caller.associate() == A_ASSOCIATE_AC
+            received = await caller.reader.readexactly(len(sent))
+            assert received == sent
+            assert await caller.read_pdu() == A_RELEASE_RP
+        assert await here.outcomes() == {"released": 1}
+
+
+async def test_a_worker_that_does_not_read_holds_back_the_caller_and_costs_no_time() -> None:
+    go_on = asyncio.Event()
+    received = 0
+
+    async def receive_late(visit: Visit) -> None:
+        nonlocal received
+        await visit.accept()
+        visit.reader._transport.pause_reading()  # type: ignore[attr-defined]
+        await go_on.wait()
+        visit.reader._transport.resume_reading()  # type: ignore[attr-defined]
+        while data := await visit.reader.read(MIB):
+            received += len(data)
+
+    worker = FakeWorker(receive_late)
+    total = 64 * MIB
+    async with worker.listening(), world(worker) as here, here.caller() as caller:
+        await caller.associate()
+        caller.writer.write(bytes(total))
+        before = await settled(caller.writer)
+        assert before > total // 2
+        used = time.process_time()
+        await asyncio.sleep(0.5)
+        assert time.process_time() - used < 0.1
+        assert buffered(caller.writer) == before
+        go_on.set()
+        await caller.writer.drain()
+        caller.writer.write_eof()
+        assert await caller.reader.read() == b""
+    assert received == total
+
+
+async def sent(writer: asyncio.StreamWriter) -> None:
+    """Wait until all is taken, and one may read."""
+    writer.transport.set_write_buffer_limits(0)
+    await writer.drain()
+
+
+async def settled(writer: asyncio.StreamWriter) -> int:
+    """Wait until nothing more is taken, and return how much is left."""
+    before, now = -1, buffered(writer)
+    while now != before:
+        await asyncio.sleep(0.1)
+        before, now = now, buffered(writer)
+    return now
+
+
+def buffered(writer: asyncio.StreamWriter) -> int:
+    return writer.transport.get_write_buffer_size()
+
+
+async def test_a_caller_that_does_not_read_holds_back_the_worker_and_loses_nothing() -> None:
+    sent = b"".join(pdu(4, random.Random(n).randbytes(n)) for n in (300, 2 * MIB, 70_000, 8 * MIB) * 4)
+    worker_waited = asyncio.Event()
+
+    async def send(visit: Visit) -> None:
+        await visit.accept()
+        visit.writer.write(sent)
+        await asyncio.sleep(0.3)
+        if buffered(visit.writer):
+            worker_waited.set()
+        await visit.writer.drain()
+        visit.writer.write(A_RELEASE_RP)
+        await visit.reader.read()
+
+    worker = FakeWorker(send)
+    async with worker.listening(), world(worker) as here, here.caller() as caller:
+        await caller.associate()
+        await worker_waited.wait()
+        assert await caller.reader.readexactly(len(sent)) == sent
+        assert await caller.read_pdu() == A_RELEASE_RP
+
+
+async def test_callers_that_do_not_read_get_none_of_each_others_bytes() -> None:
+    stalled = asyncio.Event()
+
+    async def send_small(visit: Visit) -> None:
+        number = len(worker.visits)
+        await visit.accept()
+        visit.writer.write(pdu(4, bytes((number,)) * 60_000) * 300)
+        await settled(visit.writer)
+        if number == 2:
+            stalled.set()
+        await visit.reader.read()
+
+    worker = FakeWorker(send_small)
+    async with worker.listening(), world(worker) as here, here.caller() as one, here.caller() as two:
+        await one.associate()
+        await two.associate()
+        await stalled.wait()
+        for number, caller in enumerate((one, two), start=1):
+            expected = pdu(4, bytes((number,)) * 60_000)
+            for _ in range(300):
+                assert await caller.read_pdu() == expected
+
+
+async def test_towards_the_worker_every_byte_is_spliced(monkeypatch: pytest.MonkeyPatch) -> None:
+    splice, into_pipes = os.splice, 0
+
+    def counting(source: int, destination: int, count: int, **options: int) -> int:
+        nonlocal into_pipes
+        moved = splice(source, destination, count, **options)
+        into_pipes += moved if stat.S_ISFIFO(os.fstat(destination).st_mode) else 0
+        return moved
+
+    monkeypatch.setattr(os, "splice", counting)
+    worker = FakeWorker(discard)
+    async with worker.listening(), world(worker) as here:
+        async with here.caller() as caller:
+            await caller.associate()
+            for size in (1, 150, 100_000, 3 * MIB):
+                caller.writer.write(bytes(size))
+                await caller.writer.drain()
+            caller.writer.write_eof()
+            assert await caller.reader.read() == b""
+        await here.outcomes()
+    assert into_pipes == 1 + 150 + 100_000 + 3 * MIB
+
+
+async def test_running_out_of_pipes_is_waited_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe2, faults = os.pipe2, [errno.EMFILE, errno.ENFILE]
+
+    def failing(flags: int) -> tuple[int, int]:
+        if faults:
+            raise OSError(faults.pop(), "no pipe")
+        return pipe2(flags)
+
+    monkeypatch.setattr("balancer.pipes.os.pipe2", failing)
+    worker = FakeWorker(echo)
+    async with worker.listening(), world(worker) as here, here.caller() as caller:
+        await caller.associate()
+        data = pdu(4, os.urandom(1000))
+        caller.writer.write(data)
+        assert await caller.read_pdu() == data
+        await caller.release()
+    assert faults == []
+
+
+async def test_a_kernel_that_gives_small_pipes_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> int:
+        raise PermissionError(errno.EPERM, "over the share of pipe memory")
+
+    monkeypatch.setattr("balancer.pipes.fcntl.fcntl", refuse)
+    worker = FakeWorker(echo)
+    async with worker.listening(), world(worker) as here, here.caller() as caller:
+        await caller.associate()
+        data = pdu(4, os.urandom(MIB))
+        caller.writer.write(data)
+        assert await caller.read_pdu() == data
+
+
+async def test_idle_associations_cost_no_time() -> None:
+    worker = FakeWorker(echo)
+    async with worker.listening(), world(worker) as here, here.caller() as caller:
+        await caller.associate()
+        used = time.process_time()
+        await asyncio.sleep(0.3)
+        assert time.process_time() - used < 0.05
+
+
+async def test_the_end_of_the_callers_stream_is_passed_on_and_answers_still_come() -> None:
+    async def answer_at_the_end(visit: Visit) -> None:
+        await visit.accept()
+        assert await visit.reader.read() == A_RELEASE_RQ
+        visit.writer.write(A_RELEASE_RP)
+
+    worker = FakeWorker(answer_at_the_end)
+    async with worker.listening(), world(worker) as here:
+        async with here.caller() as caller:
+            await caller.associate()
+            caller.writer.write(A_RELEASE_RQ)
+            caller.writer.write_eof()
+            assert await caller.reader.read() == A_RELEASE_RP
+        assert await here.outcomes() == {"released": 1}
+
+
+async def test_a_worker_that_still_answers_after_the_callers_end_is_not_left() -> None:
+    async def answer_slowly(visit: Visit) -> None:
+        await visit.accept()
+        await visit.reader.read()
+        for _ in range(5):
+            visit.writer.write(pdu(4, b"more"))
+            await asyncio.sleep(0.1)
+        visit.writer.write(A_RELEASE_RP)
+
+    worker = FakeWorker(answer_slowly)
+    async with worker.listening(), world(worker, upper_layer={"artim_timeout_s": 0.2}) as here:
+        async with here.caller() as caller:
+            await caller.associate()
+            caller.writer.write_eof()
+            assert await caller.reader.read() == 5 * pdu(4, b"more") + A_RELEASE_RP
+        assert await here.outcomes() == {"released": 1}
+
+
+async def test_when_both_have_gone_it_was_the_caller_who_left() -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    with listener, contextlib.ExitStack() as stack:
+        ends = []
+        for _ in ("caller", "worker"):
+            far = stack.enter_context(socket.create_connection(listener.getsockname()))
+            near = stack.enter_context(listener.accept()[0])
+            near.setblocking(False)
+            ends.append(near)
+            far.close()
+        client, worker = ends
+        relay = Relay(client, worker, PipePool(), silence_limit_s=1)
+        assert await relay.run(A_ASSOCIATE_AC) == End(Outcome.CLIENT_LEFT)
+
+
+async def test_a_worker_that_ignores_the_callers_end_is_left() -> None:
+    async def ignore(visit: Visit) -> None:
+        await visit.accept()
+        await asyncio.Event().wait()
+
+    worker = FakeWorker(ignore)
+    async with worker.listening(), world(worker, upper_layer={"artim_timeout_s": 0.2}) as here:
+        async with here.caller() as caller:
+            await caller.associate()
+        assert await here.outcomes() == {"client_left": 1}
+
+
+async def test_a_caller_that_breaks_off_ends_the_workers_connection() -> None:
+    ended = asyncio.Event()
+
+    async def wait_for_the_end(visit: Visit) -> None:
+        await visit.accept()
+        await visit.reader.read()
+        ended.set()
+
+    worker = FakeWorker(wait_for_the_end)
+    async with worker.listening(), world(worker) as here, here.caller() as caller:
+        await caller.associate()
+        caller.reset()
+        async with asyncio.timeout(5):
+            await ended.wait()
+        assert await here.outcomes() == {"client_left": 1}
+
+
+async def test_a_killed_worker_is_told_with_an_abort() -> None:
+    with killable_worker(A_ASSOCIATE_AC) as (process, worker):
+        async with world(worker) as here:
+            async with here.caller() as caller:
+                assert await caller.associate() == A_ASSOCIATE_AC
+                process.send_signal(signal.SIGKILL)
+                assert await caller.reader.read() == A_ABORT
+            assert await here.outcomes() == {"worker_lost": 1}
+
+
+async def test_a_worker_killed_while_the_caller_sends_is_told_with_an_abort() -> None:
+    with killable_worker(A_ASSOCIATE_AC) as (process, worker):
+        async with world(worker) as here:
+            async with here.caller() as caller:
+                assert await caller.associate() == A_ASSOCIATE_AC
+                process.send_signal(signal.SIGSTOP)
+                caller.writer.write(pdu(4, os.urandom(48 * MIB)))
+                await settled(caller.writer)
+                process.send_signal(signal.SIGKILL)
+                await sent(caller.writer)
+                assert await caller.read_pdu() == A_ABORT
+            assert await here.outcomes() == {"worker_lost": 1}
+
+
+@pytest.mark.parametrize("body_sent", [0, 50, 200_000])
+async def test_a_worker_killed_in_the_middle_of_a_pdu_breaks_the_connection(body_sent: int) -> None:
+    cut_short = pdu(4, bytes(300_000))[: 6 + body_sent]
+    with killable_worker(A_ASSOCIATE_AC + cut_short[:6], body_sent) as (process, worker):
+        async with world(worker) as here:
+            async with here.caller() as caller:
+                assert await caller.associate() == A_ASSOCIATE_AC
+                assert await caller.reader.readexactly(len(cut_short)) == cut_short
+                process.send_signal(signal.SIGKILL)
+                with pytest.raises(ConnectionResetError):
+                    await caller.reader.read()
+            assert await here.outcomes() == {"worker_lost": 1}
+
+
+async def test_answers_that_a_worker_sent_before_it_died_arrive_before_the_abort() -> None:
+    answers = b"".join(pdu(4, os.urandom(150)) for _ in range(3))
+    with killable_worker(A_ASSOCIATE_AC + answers) as (process, worker):
+        async with world(worker) as here, here.caller() as caller:
+            assert await caller.associate() == A_ASSOCIATE_AC
+            process.send_signal(signal.SIGKILL)
+            assert await caller.reader.read() == answers + A_ABORT
+
+
+@pytest.mark.parametrize(("last", "outcome"), [(A_RELEASE_RP, "released"), (A_ABORT, "aborted")])
+async def test_a_worker_that_says_farewell_gets_no_abort_put_after_it(last: bytes, outcome: str) -> None:
+    async def leave(visit: Visit) -> None:
+        await visit.accept()
+        visit.writer.write(last)
+
+    worker = FakeWorker(leave)
+    async with worker.listening(), world(worker) as here:
+        async with here.caller() as caller:
+            await caller.associate()
+            assert await caller.reader.read() == last
+        assert await here.outcomes() == {outcome: 1}
+
+
+async def test_the_workers_abort_arrives_though_the_caller_still_sends() -> None:
+    async def abort_in_the_middle(visit: Visit) -> None:
+        await visit.accept()
+        await visit.reader.readexactly(MIB)
+        visit.writer.write(A_ABORT)
+
+    worker = FakeWorker(abort_in_the_middle)
+    async with worker.listening(), world(worker) as here:
+        async with here.caller() as caller:
+            await caller.associate()
+            caller.writer.write(bytes(48 * MIB))
+            await sent(caller.writer)
+            assert await caller.read_pdu() == A_ABORT
+        assert await here.outcomes() == {"aborted": 1}
+
+
+async def test_no_descriptor_is_left_behind() -> None:
+    worker = FakeWorker(echo)
+    async with worker.listening(), world(worker) as here:
+        open_after: list[int] = []
+        for _ in range(3):
+            async with here.caller() as caller:
+                await caller.associate()
+                data = pdu(4, bytes(200_000))
+                caller.writer.write(data)
+                assert await caller.read_pdu() == data
+                await caller.release()
+            async with here.caller() as caller:
+                await caller.associate()
+                caller.reset()
+            await until(lambda: not here.door.status()["connections"] and not worker.tasks)
+            open_after.append(open_descriptors())
+        assert open_after[0] == open_after[1] == open_after[2]
+
+
+def open_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))

@@ -1,0 +1,196 @@
+"""A front door with workers that do as they are told, and callers, all on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import cast
+
+from balancer.front_door import FrontDoor
+from cluster import proxy_protocol
+from cluster.coordination.memory import MemoryRegistry
+from cluster.coordination.protocol import Address, Member
+from cluster.settings import Settings
+
+Script = Callable[["Visit"], Awaitable[None]]
+
+
+def pdu(pdu_type: int, body: bytes) -> bytes:
+    return struct.pack("!BBI", pdu_type, 0, len(body)) + body
+
+
+def associate_rq(calling: str = "CT-1", *, padding_bytes: int = 0) -> bytes:
+    body = b"\0\1\0\0" + b"ATRIA".ljust(16) + calling.encode().ljust(16) + bytes(32 + padding_bytes)
+    return pdu(1, body)
+
+
+A_ASSOCIATE_AC = pdu(2, b"\0\1\0\0" + bytes(64))
+A_RELEASE_RQ = pdu(5, bytes(4))
+A_RELEASE_RP = pdu(6, bytes(4))
+A_ABORT = pdu(7, b"\0\0\2\0")
+TRANSIENT = pdu(3, b"\0\2\3\1")
+AT_LIMIT = pdu(3, b"\0\2\3\2")
+PERMANENT = pdu(3, b"\0\1\1\7")
+
+
+@dataclass
+class Visit:
+    """One connection, as a worker sees it."""
+
+    header: proxy_protocol.Header
+    request: bytes
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    async def read_pdu(self) -> bytes:
+        head = await self.reader.readexactly(6)
+        return head + await self.reader.readexactly(int.from_bytes(head[2:], "big"))
+
+    async def accept(self) -> None:
+        self.writer.write(A_ASSOCIATE_AC)
+        await self.writer.drain()
+
+
+async def echo(visit: Visit) -> None:
+    """Accept, send every P-DATA back as it is, and answer a release."""
+    await visit.accept()
+    while True:
+        try:
+            found = await visit.read_pdu()
+        except asyncio.IncompleteReadError:
+            return
+        if found[0] == 5:
+            visit.writer.write(A_RELEASE_RP)
+            await visit.reader.read()
+            return
+        visit.writer.write(found)
+        await visit.writer.drain()
+
+
+@dataclass
+class FakeWorker:
+    """A worker whose behaviour is a script."""
+
+    script: Script
+    name: str = "worker-1"
+    visits: list[Visit] = field(default_factory=list)
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    faults: list[BaseException] = field(default_factory=list)
+    address: Address = field(default_factory=lambda: Address("127.0.0.1", 0))
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[None]:
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.address = Address(*server.sockets[0].getsockname()[:2])
+        try:
+            yield
+        finally:
+            server.close()
+            for task in self.tasks:
+                task.cancel()
+            await asyncio.gather(*self.tasks, return_exceptions=True)
+            await server.wait_closed()
+
+    def member(self) -> Member:
+        return Member("worker", self.name, Address("127.0.0.1", 1), 1, "0", datetime.now(UTC), self.address)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self.tasks.add(task)
+        try:
+            data = b""
+            while (header := proxy_protocol.parse(data)) is None:
+                data += await reader.readexactly(1)
+            head = await reader.readexactly(6)
+            request = head + await reader.readexactly(int.from_bytes(head[2:], "big"))
+            visit = Visit(header, request, reader, writer)
+            self.visits.append(visit)
+            await self.script(visit)
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError) as error:
+            self.faults.append(error)
+        finally:
+            self.tasks.discard(task)
+            writer.close()
+
+
+@dataclass
+class Caller:
+    """A connection to the front door."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    async def associate(self, calling: str = "CT-1") -> bytes:
+        self.writer.write(associate_rq(calling))
+        return await self.read_pdu()
+
+    async def read_pdu(self) -> bytes:
+        head = await self.reader.readexactly(6)
+        return head + await self.reader.readexactly(int.from_bytes(head[2:], "big"))
+
+    async def release(self) -> None:
+        self.writer.write(A_RELEASE_RQ)
+        assert await self.read_pdu() == A_RELEASE_RP
+
+    def reset(self) -> None:
+        self.writer.get_extra_info("socket").setsockopt(
+            socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+        )
+        self.writer.transport.abort()
+
+
+@dataclass
+class World:
+    """A front door, the registry it looks into, and how to call."""
+
+    door: FrontDoor
+    address: Address
+    registry: MemoryRegistry
+
+    @asynccontextmanager
+    async def caller(self) -> AsyncIterator[Caller]:
+        reader, writer = await asyncio.open_connection(self.address.host, self.address.port)
+        try:
+            yield Caller(reader, writer)
+        finally:
+            writer.close()
+            await asyncio.gather(writer.wait_closed(), return_exceptions=True)
+
+    async def outcomes(self, total: int = 1) -> dict[str, int]:
+        """Wait until so many connections have ended, and tell how."""
+        await until(lambda: sum(self._outcomes().values()) >= total)
+        return self._outcomes()
+
+    def _outcomes(self) -> dict[str, int]:
+        return cast("dict[str, int]", self.door.status()["outcomes"])
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for what no event tells from outside the process under test."""
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110  there is no event to wait for
+            await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def world(*workers: FakeWorker, **tables: object) -> AsyncIterator[World]:
+    """Open a front door before these workers; `tables` are those of the settings."""
+    registry = MemoryRegistry()
+    settings = Settings.model_validate(tables)
+    async with asyncio.TaskGroup() as tasks:
+        for worker in workers:
+            await registry.announce(worker.member())
+        door = FrontDoor(settings, registry)
+        address = await door.listen("127.0.0.1", 0)
+        following = tasks.create_task(door.follow())
+        try:
+            yield World(door, address, registry)
+        finally:
+            await door.drain(0)
+            following.cancel()
