@@ -11,6 +11,8 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
+from cluster.dicom.limits import UpperLayerLimits
+
 AeTitle = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=16, pattern=r"^[ -\[\]-~]+$")
 ]
@@ -48,12 +50,16 @@ class UpperLayer(_Table):
 
 
 class Limits(_Table):
-    """What one worker takes upon itself at most."""
+    """What one process takes upon itself at most: a worker, where no other is named."""
 
     associations: Annotated[int, Field(gt=0)] = 200
     """Associations at once; the next one is rejected: 2/3/2 (PS3.8 9.3.4)."""
+    balancer_associations: Annotated[int, Field(gt=0)] = 1000
+    """Associations that the balancer relays at once; the next one is rejected: 2/3/2."""
     memory_limit_bytes: Annotated[int, Field(ge=MIB)] = 16 * MIB
     """Largest instance that is held in memory; a larger one is streamed to the sites as it arrives."""
+    held_bytes: Bytes = 512 * MIB
+    """Memory for instances of more than 1 MiB that arrive at once; who finds none left is made to wait."""
     command_set_limit_bytes: Bytes = 64 * 1024
     identifier_limit_bytes: Bytes = MIB
     """Largest Identifier of a query."""
@@ -163,6 +169,14 @@ class Settings(_Table):
                 f" {n}, found {w}: otherwise two catalogues could share no acknowledged instance"
             )
         return self
+
+    @property
+    def upper_layer_limits(self) -> UpperLayerLimits:
+        """The limits of an association, as the upper layer takes them."""
+        return UpperLayerLimits(
+            **self.upper_layer.model_dump(),
+            command_set_limit_bytes=self.limits.command_set_limit_bytes,
+        )
 
     @property
     def members_folder(self) -> Path:

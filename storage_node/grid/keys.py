@@ -1,0 +1,68 @@
+"""The keys of objects: names that are safe as files, made from UIDs that need not be.
+
+A UID that is plain (PS3.5 9.1: digits and dots, at most 64 characters) stands as it is. Of any other, each
+character that is not an ASCII letter or digit is percent-encoded, the dot too, so that none becomes `.`,
+`..`, a path, or a name that begins with `_`. What would be too long for a file name is cut, and told apart
+by a digest.
+"""
+
+from __future__ import annotations
+
+import re
+from hashlib import sha256
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from cluster.nouns import Instance
+
+NAME_LIMIT_BYTES: Final = 160
+"""Longest part of a key: file systems take 255 bytes, of which suffixes and a safety margin are left free."""
+
+_PLAIN: Final = re.compile(r"[0-9]+(\.[0-9]+)*", re.ASCII)
+_PLAIN_LIMIT: Final = 64
+_KEPT: Final = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
+_DIGEST_MARK: Final = "~"
+"""Stands in no name that is only encoded, so a shortened one is never another UID's."""
+
+
+def object_key(instance: Instance, digest: str) -> str:
+    """Return the key of a version that was written whole."""
+    return f"{folder(instance)}/{digest}.dcm"
+
+
+def streamed_key(instance: Instance | None, upload_id: str) -> str:
+    """Return the key of a version that is written before its digest, or even its identity, is known."""
+    return f"{'_streams' if instance is None else folder(instance)}/{upload_id}.dcm"
+
+
+def manifest_key(instance: Instance, digest: str) -> str:
+    """Return the key of the manifest that makes a streamed object a copy."""
+    return f"{folder(instance)}/{digest}.json"
+
+
+def folder(instance: Instance) -> str:
+    """Return what the keys of an instance's versions have in common, without a trailing `/`."""
+    return "/".join(
+        file_name(uid)
+        for uid in (instance.study_instance_uid, instance.series_instance_uid, instance.sop_instance_uid)
+    )
+
+
+def file_name(uid: str) -> str:
+    """Return a UID as one part of a key: another for each UID, and 1 to `NAME_LIMIT_BYTES` ASCII bytes long.
+
+    Raises
+    ------
+    ValueError
+        The UID is empty.
+    """
+    if len(uid) <= _PLAIN_LIMIT and _PLAIN.fullmatch(uid):
+        return uid
+    if not uid:
+        raise ValueError("an empty UID names nothing")
+    raw = uid.encode("utf-8", "surrogateescape")
+    encoded = "".join(chr(byte) if byte in _KEPT else f"%{byte:02X}" for byte in raw)
+    if len(encoded) <= NAME_LIMIT_BYTES:
+        return encoded
+    mark = f"{_DIGEST_MARK}{sha256(raw).hexdigest()}"
+    return encoded[: NAME_LIMIT_BYTES - len(mark)] + mark

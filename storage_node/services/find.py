@@ -1,0 +1,72 @@
+"""C-FIND as SCP (PS3.7 9.1.2, PS3.4 C.4.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+from prometheus_client import Counter
+
+from storage_node.grid.find import NoCatalogue
+from storage_node.services.answers import answer
+from storage_node.services.identifier import MAY_BE_INCOMPLETE, read_find
+from storage_node.services.reply import reply
+from storage_node.services.status import Refusal, Status
+
+if TYPE_CHECKING:
+    from cluster.dicom.association import Association, Message
+    from cluster.settings import Limits
+    from storage_node.grid.grid import Grid
+
+_FINDS = Counter("atria_finds_total", "C-FIND requests by their final status", ["status"])
+_INCOMPLETE = Counter("atria_incomplete_finds_total", "Finds that fewer catalogues answered than it takes")
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class FindService:
+    """Answers C-FIND requests."""
+
+    grid: Grid
+    limits: Limits
+    ae_title: str
+
+    async def __call__(self, association: Association, message: Message) -> None:
+        """Send a pending response for each match, then how it ended."""
+        try:
+            status, comment = await self._answer(association, message)
+        except Refusal as refusal:
+            status, comment = refusal.status, refusal.comment
+            log.warning(
+                "find.refused", association=association.id, status=f"{status:04X}", reason=refusal.comment
+            )
+        _FINDS.labels(status=f"{status:04X}").inc()
+        await association.send(message.context.context_id, reply(message.command, status, comment))
+
+    async def _answer(self, association: Association, message: Message) -> tuple[Status, str | None]:
+        request = await read_find(message, self.limits)
+        limit = self.limits.find_matches
+        finding = self.grid.find(request.query, limit + 1)
+        matches = 0
+        try:
+            async for match in finding:
+                if association.cancelled(message.command.message_id):
+                    return Status.CANCEL, None
+                matches += 1
+                if matches > limit:
+                    return Status.OUT_OF_RESOURCES, f"more than {limit} matches: ask for less"
+                await association.send(
+                    message.context.context_id,
+                    reply(message.command, Status.PENDING),
+                    [answer(match, request, message.context.transfer_syntax, self.ae_title)],
+                )
+        except NoCatalogue as error:
+            raise Refusal(Status.OUT_OF_RESOURCES, "no catalogue answers: try again later") from error
+        finally:
+            await finding.aclose()
+        if not finding.complete:
+            _INCOMPLETE.inc()
+            return Status.SUCCESS, MAY_BE_INCOMPLETE
+        return Status.SUCCESS, None

@@ -1,0 +1,58 @@
+"""C-GET as SCP (PS3.7 9.1.3, PS3.4 C.4.3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from storage_node.services.delivery import Delivery
+from storage_node.services.identifier import select
+from storage_node.services.reply import reply
+from storage_node.services.status import Refusal, Status
+from storage_node.services.sub_operations import Progress, finish
+
+if TYPE_CHECKING:
+    from cluster.dicom.association import Association, Message
+    from cluster.settings import Limits
+    from storage_node.grid.grid import Grid
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class GetService:
+    """Answers C-GET requests."""
+
+    grid: Grid
+    limits: Limits
+
+    async def __call__(self, association: Association, message: Message) -> None:
+        """Send what was asked for over the association it was asked on, then how it went."""
+        try:
+            selection = await select(self.grid, message, self.limits)
+        except Refusal as refusal:
+            log.warning(
+                "get.refused",
+                association=association.id,
+                status=f"{refusal.status:04X}",
+                reason=refusal.comment,
+            )
+            await association.send(
+                message.context.context_id, reply(message.command, refusal.status, refusal.comment)
+            )
+            return
+        delivery = Delivery(self.grid, association, self.limits.memory_limit_bytes)
+        progress = Progress(remaining=len(selection.versions))
+        for version in selection.versions:
+            if association.cancelled(message.command.message_id):
+                await finish(association, message, progress, Status.CANCEL)
+                return
+            progress.count(version.instance.sop_instance_uid, await delivery.send(version))
+            if progress.remaining:
+                await association.send(
+                    message.context.context_id,
+                    reply(message.command, Status.PENDING, **progress.elements(with_remaining=True)),
+                )
+        await finish(association, message, progress, progress.outcome(), selection.comment)

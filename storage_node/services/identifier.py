@@ -1,0 +1,104 @@
+"""The Identifier of a query or retrieval: read, parsed, and turned into what the grid is asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from cluster.dicom import uids
+from cluster.dicom.header import HeaderError, HeaderReader
+from storage_node.catalogue.matching import BadIdentifier, Model, parse_find, parse_retrieval
+from storage_node.grid.find import NoCatalogue
+from storage_node.services.status import Refusal, Status
+
+if TYPE_CHECKING:
+    from cluster.dicom.association import Message
+    from cluster.dicom.elements import Elements
+    from cluster.nouns import Version
+    from cluster.settings import Limits
+    from storage_node.catalogue.matching import Request
+    from storage_node.grid.grid import Grid
+
+_PATIENT_ROOT: Final = frozenset({uids.PATIENT_ROOT_FIND, uids.PATIENT_ROOT_MOVE, uids.PATIENT_ROOT_GET})
+
+MAY_BE_INCOMPLETE: Final = "too few sites answer: the latest may be missing"
+"""Error Comment of an answer that fewer catalogues gave than any acknowledged instance is sure to be in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What a retrieval asks for, in the order of the UIDs."""
+
+    versions: tuple[Version, ...]
+    comment: str | None
+    """What the requestor should know of it."""
+
+
+async def read_find(message: Message, limits: Limits) -> Request:
+    """Read the Identifier of a C-FIND.
+
+    Raises
+    ------
+    Refusal
+        It is missing, too large, cannot be parsed, or does not fit the information model.
+    AssociationEnded
+    """
+    elements = await _read(message, limits)
+    try:
+        return parse_find(_model(message), elements)
+    except BadIdentifier as error:
+        raise Refusal(Status.DATA_SET_DOES_NOT_MATCH, str(error)) from error
+
+
+async def select(grid: Grid, message: Message, limits: Limits) -> Selection:
+    """Read the Identifier of a C-MOVE or C-GET, and find the current version of each instance it names.
+
+    Raises
+    ------
+    Refusal
+        As `read_find`; or no catalogue answers, or there are more instances than the limit.
+    AssociationEnded
+    """
+    elements = await _read(message, limits)
+    try:
+        query = parse_retrieval(_model(message), elements)
+    except BadIdentifier as error:
+        raise Refusal(Status.DATA_SET_DOES_NOT_MATCH, str(error)) from error
+    finding = grid.find(query, limits.find_matches + 1)
+    try:
+        versions = tuple([match.version async for match in finding])
+    except NoCatalogue as error:
+        raise Refusal(Status.UNABLE_TO_COUNT_MATCHES, "no catalogue answers: try again later") from error
+    if len(versions) > limits.find_matches:
+        raise Refusal(
+            Status.UNABLE_TO_COUNT_MATCHES, f"more than {limits.find_matches} instances: ask for less"
+        )
+    return Selection(versions, None if finding.complete else MAY_BE_INCOMPLETE)
+
+
+async def _read(message: Message, limits: Limits) -> Elements:
+    data_set = message.data_set
+    if data_set is None:
+        raise Refusal(Status.CANNOT_UNDERSTAND, "the request has no Identifier")
+    parts = await data_set.read(limits.identifier_limit_bytes)
+    if not data_set.at_end:
+        await data_set.discard()
+        raise Refusal(
+            Status.OUT_OF_RESOURCES, f"Identifier of more than {limits.identifier_limit_bytes} bytes"
+        )
+    reader = HeaderReader(
+        message.context.transfer_syntax,
+        value_limit_bytes=limits.identifier_limit_bytes,
+        limit_bytes=2 * limits.identifier_limit_bytes,
+    )
+    try:
+        for part in parts:
+            reader.feed(part)
+        reader.close()
+    except HeaderError as error:
+        raise Refusal(Status.CANNOT_UNDERSTAND, f"Identifier: {error}") from error
+    return reader.elements
+
+
+def _model(message: Message) -> Model:
+    return Model.PATIENT if message.context.abstract_syntax in _PATIENT_ROOT else Model.STUDY

@@ -1,0 +1,96 @@
+"""One protocol-handler process: it takes associations, answers requests, and holds nothing of its own."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import structlog
+
+from cluster import proxy_protocol
+from cluster.coordination.protocol import Address, Member
+from cluster.dicom.acceptor import Acceptor
+from cluster.dicom.negotiation import AcceptancePolicy
+from cluster.http import Pages, StatusServer
+from storage_node.services.service import Services
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Mapping
+
+    from cluster.coordination.protocol import Registry
+    from cluster.settings import Settings
+    from storage_node.grid.grid import Grid
+
+log = structlog.get_logger()
+
+
+async def run(settings: Settings, grid: Grid, registry: Registry, stop: asyncio.Event, *, name: str) -> None:
+    """Serve until asked to stop; then let running associations finish, and return.
+
+    Parameters
+    ----------
+    settings : Settings
+    grid : Grid
+        Started by the caller, and closed by it.
+    registry : Registry
+        Where balancers find this worker, from when it is ready until it drains.
+    stop : asyncio.Event
+        Set by the caller when the process is to end.
+    name : str
+        Unique among the workers.
+
+    Raises
+    ------
+    OSError
+        No port could be had.
+    RegistryUnavailable
+        The worker cannot announce itself.
+    """
+    policy = AcceptancePolicy(
+        ae_title=settings.dicom.ae_title,
+        check_called_ae_title=settings.dicom.check_called_ae_title,
+        accept_unknown_storage=settings.dicom.accept_unknown_storage,
+        max_associations=settings.limits.associations,
+    )
+    services = Services(settings, grid)
+    acceptor = Acceptor(policy, settings.upper_layer_limits, services.serve, preface=proxy_protocol.parse)
+
+    async def status() -> Mapping[str, object]:
+        return {
+            "kind": "worker",
+            "name": name,
+            "dicom": f"{host}:{port}",
+            "associations": acceptor.associations,
+            "sites": {site: asdict(state) for site, state in grid.health().items()},
+        }
+
+    def not_ready() -> str | None:
+        up = sum(state.up for state in grid.health().values())
+        needed = settings.writing.copies_before_success
+        return None if up >= needed else f"{up} of {needed} sites needed to store are up"
+
+    host, port = await acceptor.listen("127.0.0.1", 0)
+    pages = StatusServer(Pages(not_ready=not_ready, status=status))
+    try:
+        member = Member(
+            kind="worker",
+            name=name,
+            http=Address("127.0.0.1", await pages.start("127.0.0.1", 0)),
+            pid=os.getpid(),
+            version=importlib.metadata.version("atria"),
+            started_at=datetime.now(UTC),
+            dicom=Address(host, port),
+        )
+        async with await registry.announce(member):
+            log.info("worker.ready", dicom=str(member.dicom), http=str(member.http))
+            await stop.wait()
+        log.info("worker.draining", associations=acceptor.associations)
+        await acceptor.drain(settings.drain_timeout_s)
+    finally:
+        await acceptor.drain(0)
+        await pages.close()
+    log.info("worker.stopped")
