@@ -1,0 +1,152 @@
+"""One child process that the supervisor keeps: started, watched, started again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import signal
+import sys
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from deploy.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+_PR_SET_PDEATHSIG: Final = 1
+_LIBC: Final = ctypes.CDLL(None, use_errno=True)
+
+_USER_ERROR: Final = 2
+"""Exit code of a process that cannot start until somebody mends something; its last line says what."""
+_FIRST_DELAY_S: Final = 0.2
+_LAST_DELAY_S: Final = 10.0
+_HEALTHY_S: Final = 30.0
+"""After so long a life the next restart is without delay again."""
+_START_ATTEMPTS: Final = 3
+_LOG_LIMIT_BYTES: Final = 16 * 1024 * 1024
+
+log = structlog.get_logger()
+
+
+class Child:
+    """A process of the cluster, run as a child in a session of its own.
+
+    Its end is told to it by SIGTERM; should the supervisor die, the kernel tells it (PR_SET_PDEATHSIG).
+    """
+
+    def __init__(self, name: str, arguments: Callable[[], Sequence[str]], log_file: Path) -> None:
+        self.name = name
+        self._restarts = 0
+        self._arguments = arguments
+        self._log_file = log_file
+        self._process: asyncio.subprocess.Process | None = None
+        self._started = False
+        self._stopping = asyncio.Event()
+        self._ended = asyncio.Event()
+
+    def has_started(self) -> None:
+        """Note that it was ready once: from now on it is restarted for ever."""
+        self._started = True
+
+    async def keep(self) -> None:
+        """Run it, again and again, until it is stopped.
+
+        Raises
+        ------
+        UserError
+            It never came up.
+        """
+        loop = asyncio.get_running_loop()
+        delay_s = _FIRST_DELAY_S
+        try:
+            while not self._stopping.is_set():
+                born = loop.time()
+                code = await self._run_once()
+                if self._stopping.is_set():
+                    break
+                self._restarts += 1
+                if not self._started and (code == _USER_ERROR or self._restarts >= _START_ATTEMPTS):
+                    raise UserError(self._last_words(code))
+                if loop.time() - born > _HEALTHY_S:
+                    delay_s = _FIRST_DELAY_S
+                log.warning(
+                    "process.died",
+                    name=self.name,
+                    how=_how(code),
+                    log=str(self._log_file),
+                    again_in_s=delay_s,
+                )
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._stopping.wait(), delay_s)
+                delay_s = min(2 * delay_s, _LAST_DELAY_S)
+        finally:
+            self._ended.set()
+
+    async def stop(self, limit_s: float) -> None:
+        """Ask it to end, which lets its associations finish; end it when that takes longer than the limit."""
+        self._stopping.set()
+        self._signal(signal.SIGTERM)
+        try:
+            async with asyncio.timeout(limit_s):
+                await self._ended.wait()
+        except TimeoutError:
+            log.warning("process.hangs", name=self.name, killed_after_s=limit_s, log=str(self._log_file))
+            self.kill()
+            await self._ended.wait()
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._stopping.set()
+        self._signal(signal.SIGKILL)
+
+    async def _run_once(self) -> int:
+        _rotate(self._log_file)
+        with self._log_file.open("ab") as out:
+            process = self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "deploy.command.main",
+                *self._arguments(),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+                preexec_fn=_die_with_parent,
+            )
+        try:
+            if self._stopping.is_set():
+                self._signal(signal.SIGTERM)
+            return await process.wait()
+        except asyncio.CancelledError:
+            self._signal(signal.SIGKILL)
+            await process.wait()
+            raise
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(number)
+
+    def _last_words(self, code: int) -> str:
+        lines = self._log_file.read_text("utf-8", "replace").strip().splitlines() or ["it said nothing"]
+        if code == _USER_ERROR:
+            return lines[-1].removeprefix("atria: ")
+        return f"{self.name} cannot be started ({_how(code)}): {lines[-1]} (all of it: {self._log_file})"
+
+
+def _die_with_parent() -> None:
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _how(code: int) -> str:
+    return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+
+def _rotate(file: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        if file.stat().st_size > _LOG_LIMIT_BYTES:
+            file.replace(file.with_name(f"{file.name}.1"))

@@ -1,0 +1,1 @@
+"""What a modality or workstation does: the SCU behind `atria send`, `find` and `get`."""

@@ -1,0 +1,53 @@
+"""The `atria` command: one file for each sub-command, and those that other packages bring.
+
+Starting it must be quick, so nothing heavy is imported before a sub-command needs it.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import entry_points
+
+import typer
+
+from deploy.command import balancer, find, get, send, status, up, upkeep, verify, worker
+from deploy.errors import UserError
+
+_USERS = "Commands"
+_PROCESSES = "Single processes (`atria up` starts them for you)"
+
+
+def build() -> typer.Typer:
+    """Return the command: its own sub-commands, and those of the entry point group `atria.commands`."""
+    app = typer.Typer(
+        name="atria",
+        help="A fault-tolerant PACS: every image at three sites, readable from any one of them.\n\n"
+        "Start a cluster on this host with [bold]atria up[/], send it something with [bold]atria send[/].",
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode="rich",
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    for panel, modules in (
+        (_USERS, (up, send, find, get, status, verify)),
+        (_PROCESSES, (balancer, worker, upkeep)),
+    ):
+        for module in modules:
+            app.command(module.__name__.rpartition(".")[2], rich_help_panel=panel)(module.command)
+    for found in entry_points(group="atria.commands"):
+        app.command(name=found.name, rich_help_panel=_USERS)(found.load())
+    return app
+
+
+def main() -> None:
+    """Run the command; what a user can mend is said in one line on standard error, with exit code 2."""
+    try:
+        build()()
+    except UserError as error:
+        print(f"atria: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

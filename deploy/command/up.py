@@ -1,0 +1,95 @@
+"""`atria up`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from deploy.command import options
+from deploy.errors import UserError
+from deploy.overrides import Overrides
+
+if TYPE_CHECKING:
+    from deploy.supervisor import Ready
+
+Workers = Annotated[
+    int | None, typer.Option(metavar="N", min=1, max=64, help="Worker processes.", show_default="2")
+]
+
+
+def command(
+    config: options.Config = None,
+    data: options.Data = None,
+    host: options.Host = None,
+    dicom_port: options.DicomPort = None,
+    http_port: options.HttpPort = None,
+    ae_title: options.AeTitle = None,
+    workers: Workers = None,
+    as_json: options.Json = False,
+) -> None:
+    """Start a cluster on this host: a balancer, workers, upkeep, and three sites in the data folder.
+
+    It runs until Ctrl-C, which lets running associations finish; a second Ctrl-C ends at once.
+    What is stored outlives it: the next start finds the same data again.
+
+    [bold]Examples[/]
+
+      atria up
+
+      atria up --data /srv/atria --host 0.0.0.0 --workers 4
+
+      atria up --dicom-port 0 --http-port 0 --json
+    """
+    import uvloop
+
+    from cluster import telemetry
+    from deploy import compose
+    from deploy.supervisor import Supervisor, sole_user
+
+    overrides = Overrides(config, data, host, dicom_port, http_port, ae_title, workers)
+    settings = overrides.settings()
+
+    async def supervise() -> bool:
+        return await Supervisor(settings, overrides, on_ready=_print_json if as_json else _print_table).run()
+
+    telemetry.configure("supervisor")
+    with sole_user(settings.data_folder):
+        compose.prepare(settings)
+        for folder in (settings.data_folder / "logs", settings.members_folder):
+            folder.mkdir(exist_ok=True)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            all_finished = runner.run(supervise())
+    if not all_finished:
+        raise UserError("ended at once: associations that were running were cut off")
+
+
+def _print_json(ready: Ready) -> None:
+    values = {
+        "dicom": {"host": ready.dicom.host, "port": ready.dicom.port, "ae_title": ready.ae_title},
+        "http": {"host": ready.http.host, "port": ready.http.port},
+        "data_folder": str(ready.data_folder),
+    }
+    print(json.dumps(values), flush=True)
+
+
+def _print_table(ready: Ready) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="Atria is ready", title_style="bold green", show_header=False, title_justify="left")
+    table.add_row("DICOM", f"{ready.dicom}, AE title {ready.ae_title}")
+    table.add_row("HTTP", f"http://{ready.http}/status  (/metrics, /healthz, /readyz)")
+    table.add_row("Data", str(ready.data_folder))
+    table.add_row("Logs", str(ready.data_folder / "logs"))
+    table.add_row("Send", f"atria send --to {ready.dicom} FOLDER")
+    table.add_row(
+        "or, with DCMTK",
+        f"storescu -aec {ready.ae_title} {ready.dicom.host} {ready.dicom.port} +sd +r FOLDER",
+    )
+    table.add_row("Look", f"atria status --data {ready.data_folder}")
+    table.add_row("End", "Ctrl-C (lets associations finish)")
+    Console(file=sys.stdout).print(table)

@@ -1,0 +1,31 @@
+"""`atria upkeep`."""
+
+from __future__ import annotations
+
+from deploy.command import options
+from deploy.overrides import Overrides
+
+
+def command(
+    config: options.Config = None,
+    data: options.Data = None,
+    host: options.Host = None,
+    dicom_port: options.DicomPort = None,
+    http_port: options.HttpPort = None,
+    ae_title: options.AeTitle = None,
+    name: options.Name = "upkeep",
+) -> None:
+    """Run one upkeep process: it brings sites that were away up to date."""
+    import asyncio
+
+    from deploy import compose
+    from deploy.process import serve
+    from deploy.upkeep import run
+
+    settings = Overrides(config, data, host, dicom_port, http_port, ae_title).settings()
+
+    async def body(stop: asyncio.Event) -> None:
+        async with compose.running_grid(settings) as grid:
+            await run(grid, compose.registry(settings), stop, name=name)
+
+    serve(settings, name, body)

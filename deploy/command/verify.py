@@ -1,0 +1,66 @@
+"""`atria verify`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import typer
+
+from deploy.command import options
+from deploy.command.run import run
+from deploy.overrides import Overrides
+
+if TYPE_CHECKING:
+    from cluster.settings import Settings
+    from storage_node.upkeep.verify import Verification
+
+
+def command(config: options.Config = None, data: options.Data = None, as_json: options.Json = False) -> None:
+    """Answer: is every instance at every site? Exits 1 when not.
+
+    It compares what the sites' catalogues know, and looks for each object; it reads nothing of their
+    content. It works while the cluster runs, and when it does not.
+
+    [bold]Examples[/]
+
+      atria verify
+
+      atria verify --json || echo "not everything is everywhere"
+    """
+    settings = Overrides(config, data).settings()
+    found = run(_verify(settings))
+    if as_json:
+        print(json.dumps({"complete": found.complete, **asdict(found)}))
+    else:
+        _print_table(found)
+    if not found.complete:
+        raise typer.Exit(1)
+
+
+async def _verify(settings: Settings) -> Verification:
+    from deploy import compose
+    from deploy.command.progress import bar
+    from storage_node.upkeep.verify import verify
+
+    async with compose.running_grid(settings) as grid:
+        with bar("verifying") as progress:
+            return await verify(grid, progress)
+
+
+def _print_table(found: Verification) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table("site", "state", "in the catalogue", "objects", "missing", "owed to others")
+    for site in found.sites:
+        state = "[green]up[/]" if site.up else f"[red]{site.why}[/]"
+        missing = f"[red]{site.missing}[/]" if site.missing else "0"
+        table.add_row(site.site, state, str(site.rows), str(site.objects), missing, str(site.debts))
+    console.print(table)
+    if found.complete:
+        console.print(f"[green]Each of {found.versions} instances is at every site.[/]")
+    else:
+        console.print(f"[red]Not each of {found.versions} instances is at every site.[/]")

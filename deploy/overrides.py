@@ -1,0 +1,62 @@
+"""What a command line says above the settings file, kept so that it can be said again to a child process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from deploy.errors import UserError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cluster.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Overrides:
+    """The options that all commands share. None stands for what the settings file, or its default, says."""
+
+    config: Path | None = None
+    data: Path | None = None
+    host: str | None = None
+    dicom_port: int | None = None
+    http_port: int | None = None
+    ae_title: str | None = None
+    workers: int | None = None
+
+    def settings(self) -> Settings:
+        """Read the settings file, with the command line above it.
+
+        Raises
+        ------
+        UserError
+            The file, or an option, is not what is expected.
+        """
+        from cluster.settings import SettingsError, load
+
+        top = _given(data_folder=self.data, workers=self.workers)
+        tables = {
+            "dicom": _given(host=self.host, port=self.dicom_port, ae_title=self.ae_title),
+            "http": _given(host=self.host, port=self.http_port),
+        }
+        try:
+            return load(self.config, **top, **{name: table for name, table in tables.items() if table})
+        except SettingsError as error:
+            raise UserError(f"settings: {error}") from error
+
+    def arguments(self) -> list[str]:
+        """Return the same as command line arguments."""
+        options = {
+            "--config": self.config and self.config.absolute(),
+            "--data": self.data and self.data.absolute(),
+            "--host": self.host,
+            "--dicom-port": self.dicom_port,
+            "--http-port": self.http_port,
+            "--ae-title": self.ae_title,
+        }
+        return [f"{name}={value}" for name, value in options.items() if value is not None]
+
+
+def _given(**values: object) -> dict[str, object]:
+    return {name: value for name, value in values.items() if value is not None}

@@ -1,0 +1,118 @@
+"""What there is of a cluster, and how it is: read from the registry, each process, and each site."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from deploy import compose, pages
+
+if TYPE_CHECKING:
+    from cluster.coordination.protocol import Member
+    from cluster.settings import Settings
+    from storage_node.catalogue.protocol import Catalogue, Counts
+    from storage_node.site.protocol import Objects
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One process of the cluster."""
+
+    kind: str
+    name: str
+    state: str
+    """`ready`, or why it is not."""
+    dicom: str | None
+    http: str
+    pid: int
+    started_at: str
+    associations: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SiteState:
+    """One site, and what it holds."""
+
+    name: str
+    state: str
+    """`up`, or why it is not."""
+    held: Counts | None = None
+    """What its catalogue says that it holds; `debts` are those of *other* sites."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """A cluster at one moment."""
+
+    data_folder: str
+    processes: tuple[Process, ...]
+    sites: tuple[SiteState, ...]
+
+    @property
+    def runs(self) -> bool:
+        """Whether somebody would answer a modality."""
+        return any(process.kind == "balancer" for process in self.processes)
+
+    def to_json(self) -> dict[str, object]:
+        """Return it as JSON values."""
+        return {"runs": self.runs, **asdict(self)}
+
+
+async def look(settings: Settings) -> Overview:
+    """Ask everybody, at once.
+
+    Raises
+    ------
+    UserError
+        There is no cluster in the data folder.
+    """
+    stores, catalogues = compose.objects(settings), compose.catalogues(settings)
+    try:
+        members = await compose.registry(settings).members()
+        processes = await asyncio.gather(*(_process(member) for member in members))
+        sites = await asyncio.gather(
+            *(
+                _site(store, catalogue, settings.writing.site_timeout_s)
+                for store, catalogue in zip(stores, catalogues, strict=True)
+            )
+        )
+    finally:
+        await asyncio.gather(*(store.close() for store in stores), *(one.close() for one in catalogues))
+    return Overview(str(settings.data_folder), tuple(processes), tuple(sites))
+
+
+async def _process(member: Member) -> Process:
+    associations = None
+    try:
+        state = (await pages.fetch(member.http, "/readyz")).body.decode("utf-8", "replace").strip()
+        associations = (await pages.fetch(member.http, "/status")).json().get("associations")
+    except pages.NoPage as error:
+        state = str(error)
+    return Process(
+        member.kind,
+        member.name,
+        state,
+        None if member.dicom is None else str(member.dicom),
+        str(member.http),
+        member.pid,
+        member.started_at.isoformat(timespec="seconds"),
+        associations,
+    )
+
+
+async def _site(store: Objects, catalogue: Catalogue, timeout_s: float) -> SiteState:
+    from storage_node.catalogue.protocol import CatalogueUnavailable
+    from storage_node.site.protocol import SiteUnavailable
+
+    try:
+        async with asyncio.timeout(timeout_s):
+            one, other = await store.identity(), await catalogue.identity()
+            if one != other:
+                return SiteState(store.name, "its objects and its catalogue are of different sites")
+            counts = await catalogue.counts()
+    except (SiteUnavailable, CatalogueUnavailable) as error:
+        return SiteState(store.name, error.reason)
+    except TimeoutError:
+        return SiteState(store.name, f"no answer within {timeout_s:g} s")
+    return SiteState(store.name, "up", counts)

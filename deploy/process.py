@@ -1,0 +1,53 @@
+"""What every long-running process of the cluster does around its own work."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import signal
+from typing import TYPE_CHECKING
+
+from deploy.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from cluster.settings import Settings
+
+
+def serve(settings: Settings, name: str, body: Callable[[asyncio.Event], Awaitable[None]]) -> None:
+    """Run `body` on uvloop until it returns. SIGINT and SIGTERM set the event that it is given.
+
+    Raises
+    ------
+    UserError
+        An address that the process should listen on cannot be had.
+    """
+    import uvloop
+
+    from cluster import telemetry
+
+    telemetry.configure(name)
+
+    async def run() -> None:
+        stop = asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        await body(stop)
+
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(run())
+    except OSError as error:
+        raise UserError(_worded(error, settings)) from error
+
+
+def _worded(error: OSError, settings: Settings) -> str:
+    places = (
+        f"DICOM {settings.dicom.host}:{settings.dicom.port}, HTTP {settings.http.host}:{settings.http.port}"
+    )
+    if error.errno == errno.EADDRINUSE:
+        return f"a port is in use ({places}): end who uses it, or choose others (--dicom-port, --http-port)"
+    if error.errno in (errno.EADDRNOTAVAIL, errno.EACCES):
+        return f"cannot listen ({places}): {error.strerror}: choose another --host or port"
+    raise error

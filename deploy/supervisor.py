@@ -1,0 +1,181 @@
+"""The one-host start: balancer, workers and upkeep as child processes, kept alive until a signal."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import signal
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from cluster.coordination.protocol import RegistryUnavailable
+from deploy import compose, pages
+from deploy.child import Child
+from deploy.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from cluster.coordination.protocol import Address, Member
+    from cluster.settings import Settings
+    from deploy.overrides import Overrides
+
+_READY_TIMEOUT_S: Final = 60.0
+_POLL_S: Final = 0.05
+_END_GRACE_S: Final = 15.0
+"""How much longer than its drain limit a process may take to end."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Where the cluster can be reached."""
+
+    dicom: Address
+    http: Address
+    ae_title: str
+    data_folder: Path
+
+
+@contextmanager
+def sole_user(data_folder: Path) -> Iterator[None]:
+    """Hold the data folder: one cluster runs in it at a time. The kernel lets go of it with the process.
+
+    Raises
+    ------
+    UserError
+        A cluster runs in it already, or it cannot be written.
+    """
+    file = data_folder / "lock"
+    try:
+        data_folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise UserError(
+            f"cannot write the data folder {data_folder}: {error.strerror}: choose another (--data)"
+        ) from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(handle, 32).decode("ascii", "replace").strip()
+            raise UserError(
+                f"a cluster runs in {data_folder} already (process {holder}):"
+                " end it, or choose another folder (--data)"
+            ) from None
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"{os.getpid()}\n".encode("ascii"), 0)
+        yield
+    finally:
+        os.close(handle)
+
+
+class Supervisor:
+    """Keeps one host's processes, from start until a signal."""
+
+    def __init__(
+        self, settings: Settings, overrides: Overrides, *, on_ready: Callable[[Ready], None]
+    ) -> None:
+        self._settings = settings
+        self._overrides = overrides
+        self._on_ready = on_ready
+        self._registry = compose.registry(settings)
+        self._balancer = self._child("balancer", "balancer")
+        self._workers = [self._child("worker", f"worker-{i + 1}") for i in range(settings.workers)]
+        self._upkeep = self._child("upkeep", "upkeep")
+        self._stop = asyncio.Event()
+        self._cut_short = False
+
+    async def run(self) -> bool:
+        """Start everything, and keep it until SIGINT or SIGTERM. A second signal ends it at once.
+
+        Returns
+        -------
+        bool
+            Whether every association could finish.
+
+        Raises
+        ------
+        UserError
+            It could not be started.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._on_signal)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for child in self._children():
+                    group.create_task(child.keep())
+                ready = group.create_task(self._watch_start())
+                await self._stop.wait()
+                ready.cancel()
+                await self._wind_down()
+        except* UserError as errors:
+            raise errors.exceptions[0] from None
+        return not self._cut_short
+
+    def _child(self, command: str, name: str) -> Child:
+        return Child(
+            name,
+            lambda: [command, f"--name={name}", *self._overrides.arguments()],
+            self._settings.data_folder / "logs" / f"{name}.log",
+        )
+
+    def _children(self) -> list[Child]:
+        return [*self._workers, self._balancer, self._upkeep]
+
+    def _on_signal(self) -> None:
+        if not self._stop.is_set():
+            self._stop.set()
+            limit_s = self._settings.drain_timeout_s
+            log.info("cluster.ending", associations_may_finish_s=limit_s, again="ends at once")
+            return
+        self._cut_short = True
+        for child in self._children():
+            child.kill()
+
+    async def _watch_start(self) -> None:
+        try:
+            async with asyncio.timeout(_READY_TIMEOUT_S):
+                while (member := await self._ready_balancer()) is None:  # noqa: ASYNC110  a process is asked
+                    await asyncio.sleep(_POLL_S)
+        except TimeoutError:
+            raise UserError(
+                f"not ready after {_READY_TIMEOUT_S:.0f} s: see {self._settings.data_folder / 'logs'}"
+            ) from None
+        assert member.dicom is not None
+        # A free port that was taken once is kept, so that a balancer that dies comes back at its address.
+        self._overrides = replace(self._overrides, dicom_port=member.dicom.port, http_port=member.http.port)
+        for child in self._children():
+            child.has_started()
+        self._on_ready(
+            Ready(member.dicom, member.http, self._settings.dicom.ae_title, self._settings.data_folder)
+        )
+
+    async def _ready_balancer(self) -> Member | None:
+        """Return the balancer once it has all the workers that there should be."""
+        try:
+            members = await self._registry.members()
+            balancers = [member for member in members if member.kind == "balancer"]
+            workers = [member for member in members if member.kind == "worker"]
+            if not balancers or len(workers) < self._settings.workers:
+                return None
+            page = await pages.fetch(balancers[0].http, "/readyz")
+        except (RegistryUnavailable, pages.NoPage):
+            return None
+        return balancers[0] if page.status == HTTPStatus.OK else None
+
+    async def _wind_down(self) -> None:
+        """First the front door, then who works behind it: nobody is sent to a worker that has gone."""
+        limit_s = self._settings.drain_timeout_s + _END_GRACE_S
+        await self._balancer.stop(limit_s)
+        async with asyncio.TaskGroup() as group:
+            for child in (*self._workers, self._upkeep):
+                group.create_task(child.stop(limit_s))

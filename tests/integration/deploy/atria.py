@@ -1,0 +1,96 @@
+"""The `atria` command, run as its users run it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+COMMAND = (sys.executable, "-m", "deploy.command.main")
+READY_TIMEOUT_S = 60
+
+
+def atria(*arguments: object, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        stdin=subprocess.DEVNULL,
+        check=False,
+        env={**os.environ, "COLUMNS": "200"},
+    )
+
+
+@dataclass
+class Up:
+    """A running `atria up`."""
+
+    process: subprocess.Popen[str]
+    data: Path
+    ready: dict[str, Any]
+
+    @property
+    def address(self) -> str:
+        return f"{self.ready['dicom']['host']}:{self.ready['dicom']['port']}"
+
+    def status(self) -> dict[str, Any]:
+        answer = atria("status", "--data", self.data, "--json")
+        assert answer.returncode == 0, answer.stderr
+        status: dict[str, Any] = json.loads(answer.stdout)
+        return status
+
+    def process_named(self, name: str) -> dict[str, Any] | None:
+        return next((one for one in self.status()["processes"] if one["name"] == name), None)
+
+    def end(self) -> int:
+        self.process.send_signal(signal.SIGINT)
+        return self.process.wait(30)
+
+
+@contextlib.contextmanager
+def up(data: Path, *arguments: object) -> Iterator[Up]:
+    with subprocess.Popen(
+        [*COMMAND, "up", "--json", f"--data={data}", "--dicom-port=0", "--http-port=0", *map(str, arguments)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            readable, _, _ = select.select([process.stdout], [], [], READY_TIMEOUT_S)
+            line = process.stdout.readline() if readable else ""
+            assert line, "the cluster did not come up"
+            yield Up(process, data, json.loads(line))
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)
+                try:
+                    process.wait(30)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+
+
+def until(holds: Callable[[], bool], timeout_s: float = 20) -> None:
+    """Wait for something that another process does, and that raises no event here."""
+    deadline = time.monotonic() + timeout_s
+    while not holds():
+        assert time.monotonic() < deadline, "it did not come to hold in time"
+        time.sleep(0.1)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from cluster.coordination.folder import FolderRegistry
+from cluster.coordination.protocol import Member
+from deploy.child import Child
+from deploy.errors import UserError
+from tests.integration.deploy.atria import is_alive
+
+
+def balancer(tmp_path: Path) -> Child:
+    arguments = ("balancer", f"--data={tmp_path}", "--dicom-port=0", "--http-port=0")
+    return Child("balancer", lambda: arguments, tmp_path / "balancer.log")
+
+
+async def announced(tmp_path: Path, other_than: int = 0) -> Member:
+    (tmp_path / "members").mkdir(exist_ok=True)
+    async with asyncio.timeout(20):
+        async for members in FolderRegistry(tmp_path / "members").watch():
+            for member in members:
+                if member.pid != other_than:
+                    return member
+    raise AssertionError
+
+
+async def test_a_child_that_cannot_start_ends_at_once_with_its_own_words(tmp_path: Path) -> None:
+    child = Child("status", lambda: ["status", f"--data={tmp_path}"], tmp_path / "status.log")
+    with pytest.raises(UserError, match=f"^there is no cluster in {tmp_path}"):
+        await child.keep()
+
+
+async def test_a_child_that_keeps_dying_at_start_is_given_up(tmp_path: Path) -> None:
+    child = Child("demo", lambda: ["--help"], tmp_path / "demo.log")
+    with pytest.raises(UserError, match=r"demo cannot be started \(exit code 0\)"):
+        await child.keep()
+
+
+async def test_a_child_that_was_ready_once_is_started_again_and_stopped_gently(tmp_path: Path) -> None:
+    child = balancer(tmp_path)
+    keeping = asyncio.create_task(child.keep())
+    first = await announced(tmp_path)
+    child.has_started()
+    os.kill(first.pid, signal.SIGKILL)
+    second = await announced(tmp_path, other_than=first.pid)
+    await child.stop(limit_s=20)
+    await keeping
+    assert not is_alive(second.pid)
+
+
+async def test_a_child_that_hangs_is_killed_at_the_limit(tmp_path: Path) -> None:
+    child = balancer(tmp_path)
+    keeping = asyncio.create_task(child.keep())
+    member = await announced(tmp_path)
+    os.kill(member.pid, signal.SIGSTOP)
+    await child.stop(limit_s=0.2)
+    await keeping
+    assert not is_alive(member.pid)
+
+
+async def test_cancelling_who_keeps_it_ends_it(tmp_path: Path) -> None:
+    child = balancer(tmp_path)
+    keeping = asyncio.create_task(child.keep())
+    member = await announced(tmp_path)
+    keeping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await keeping
+    assert not is_alive(member.pid)

@@ -1,0 +1,234 @@
+"""Three sites and a grid over them: they can be made to fail, and looked into behind the grid's back."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, TypeVar
+
+from cluster.nouns import Debt, Instance, Provenance, SiteIdentity
+from storage_node.catalogue.matching import Query
+from storage_node.catalogue.memory import MemoryCatalogue
+from storage_node.catalogue.protocol import Catalogue, CatalogueUnavailable, Counts, Match, Row
+from storage_node.catalogue.sqlite import SqliteCatalogue
+from storage_node.grid.arrival import Arrival
+from storage_node.grid.grid import Grid
+from storage_node.grid.sites import GridSite
+from storage_node.site.failing import FailingObjects, Fault, Script, well
+from storage_node.site.file_system import FileSystemObjects
+from storage_node.site.memory import MemoryObjects
+from storage_node.site.protocol import Objects, SiteUnavailable
+
+T = TypeVar("T")
+
+NAMES = ("a", "b", "c")
+HEADER = b""
+PROVENANCE = Provenance(datetime(2026, 3, 1, 12, tzinfo=UTC), "CT1", "ATRIA", "10.0.0.1:4242")
+
+
+def arrival(number: int = 1, *, sop: str | None = None) -> Arrival:
+    return Arrival(
+        instance=Instance("1.2", "1.2.3", sop or f"1.2.3.{number}"),
+        sop_class_uid="1.2.840.10008.5.1.4.1.1.2",
+        transfer_syntax_uid="1.2.840.10008.1.2.1",
+        data_set_offset_bytes=0,
+        provenance=PROVENANCE,
+        header=HEADER,
+    )
+
+
+class FailingCatalogue:
+    """Another catalogue, with the faults that a script says; it shares the faults' machinery with objects."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+        self._faults = FailingObjects(MemoryObjects(catalogue.name, SiteIdentity(catalogue.name, "", 1)))
+
+    @property
+    def name(self) -> str:
+        return self._catalogue.name
+
+    @property
+    def script(self) -> Script:
+        return self._faults.script
+
+    @script.setter
+    def script(self, script: Script) -> None:
+        self._faults.script = script
+
+    def release(self) -> None:
+        self._faults.release()
+
+    async def _within(self, method: str, work: Callable[[], Awaitable[T]]) -> T:
+        try:
+            return await self._faults.within(method, "", work)
+        except SiteUnavailable as error:
+            raise CatalogueUnavailable(self.name, error.reason) from error
+
+    async def add(self, row: Row, debts: Sequence[Debt] = ()) -> int:
+        return await self._within("add", lambda: self._catalogue.add(row, debts))
+
+    async def owe(self, debts: Sequence[Debt]) -> None:
+        await self._within("owe", lambda: self._catalogue.owe(debts))
+
+    async def settle(self, debts: Sequence[Debt]) -> None:
+        await self._within("settle", lambda: self._catalogue.settle(debts))
+
+    async def debts(self, limit: int, *, site: str | None = None) -> Sequence[Debt]:
+        return await self._within("debts", lambda: self._catalogue.debts(limit, site=site))
+
+    async def rows_of(self, instance: Instance) -> Sequence[Row]:
+        return await self._within("rows_of", lambda: self._catalogue.rows_of(instance))
+
+    def find(self, query: Query, limit: int) -> AsyncGenerator[Match]:
+        return self._catalogue.find(query, limit)
+
+    def walk(self) -> AsyncGenerator[tuple[Instance, str, str]]:
+        return self._catalogue.walk()
+
+    async def counts(self) -> Counts:
+        return await self._within("counts", self._catalogue.counts)
+
+    async def identity(self) -> SiteIdentity:
+        return await self._within("identity", self._catalogue.identity)
+
+    async def close(self) -> None:
+        await self._catalogue.close()
+
+
+@dataclass
+class Site:
+    """One site: what the grid is given, and what is behind it."""
+
+    name: str
+    objects: FailingObjects
+    catalogue: FailingCatalogue
+    inner: Catalogue
+    folder: Path | None = None
+
+    def script(self, script: Script) -> None:
+        self.objects.script = script
+        self.catalogue.script = script
+
+    def fail(self, fault: Fault, *methods: str) -> None:
+        """Have these calls fail from now on, or all but probes."""
+        self.script(lambda call: fault if call.method in methods or not methods else None)
+
+    def heal(self) -> None:
+        self.script(well)
+        self.objects.release()
+        self.catalogue.release()
+
+    def object_digests(self) -> set[str]:
+        """Digests of the objects that are there, read behind the grid's back."""
+        if self.folder is None:
+            memory = self.objects.objects
+            assert isinstance(memory, MemoryObjects)
+            contents = [kept.content for key, kept in memory.objects.items() if key.endswith(".dcm")]
+        else:
+            contents = [file.read_bytes() for file in (self.folder / "objects").rglob("*.dcm")]
+        return {sha256(content).hexdigest() for content in contents}
+
+    async def rows(self) -> dict[str, int]:
+        """Digest and order of each row, read behind the grid's back."""
+        if self.folder is not None:
+            return dict(self._select("SELECT digest, order_number FROM versions"))
+        rows: dict[str, int] = {}
+        async for instance, digest, _ in self.inner.walk():
+            of_instance = {row.version.digest: row.order for row in await self.inner.rows_of(instance)}
+            rows[digest] = of_instance[digest]
+        return rows
+
+    async def debts(self) -> set[tuple[str, str]]:
+        """Site and digest of each debt that is noted here, read behind the grid's back."""
+        if self.folder is not None:
+            return {(site, digest) for site, digest in self._select("SELECT site, digest FROM debts")}
+        return {(debt.site, debt.digest) for debt in await self.inner.debts(1000)}
+
+    def _select(self, statement: str) -> list[tuple[Any, ...]]:
+        assert self.folder is not None
+        with closing(sqlite3.connect(f"file:{self.folder}/catalogue.sqlite?mode=ro", uri=True)) as connection:
+            return connection.execute(statement).fetchall()
+
+
+@dataclass
+class Cluster:
+    grid: Grid
+    sites: dict[str, Site] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Site:
+        return self.sites[name]
+
+    async def holders(self, digest: str) -> set[str]:
+        """Sites that have both the object and the row."""
+        return {
+            name
+            for name, site in self.sites.items()
+            if digest in site.object_digests() and digest in await site.rows()
+        }
+
+    async def check_acknowledged(self, digest: str) -> None:
+        """What must hold whenever success was said (W = 2 of 3), whatever the grid believes."""
+        holders = await self.holders(digest)
+        assert len(holders) >= 2, holders
+        for name in self.sites.keys() - holders:
+            noted = {other for other, site in self.sites.items() if (name, digest) in await site.debts()}
+            assert len(noted) >= 2, f"{name} is owed a copy, and only {noted} know"
+
+    async def check_everywhere(self, digest: str) -> None:
+        """What must hold once repair is done: a copy at each site, of one order, and no debt left."""
+        assert await self.holders(digest) == set(self.sites)
+        assert len({(await site.rows())[digest] for site in self.sites.values()}) == 1
+        for site in self.sites.values():
+            assert digest not in {owed for _, owed in await site.debts()}
+
+    async def heal(self) -> None:
+        for site in self.sites.values():
+            site.heal()
+        await self.grid.sites.probe()
+
+
+@asynccontextmanager
+async def cluster(
+    folder: Path | None = None,
+    *,
+    grace_s: float = 0.05,
+    timeout_s: float = 5.0,
+    hedge_after_s: float = 0.5,
+) -> AsyncIterator[Cluster]:
+    """Run a grid over three sites: of files and SQLite below a folder, or of memory."""
+    sites: dict[str, Site] = {}
+    for name in NAMES:
+        identity = SiteIdentity(name, f"id-{name}", 1)
+        objects: Objects
+        inner: Catalogue
+        if folder is None:
+            objects, inner = MemoryObjects(name, identity), MemoryCatalogue(name, identity)
+        else:
+            FileSystemObjects.create(folder / name / "objects", identity)
+            objects = FileSystemObjects(name, folder / name / "objects", identity)
+            SqliteCatalogue.create(folder / name / "catalogue.sqlite", identity)
+            inner = SqliteCatalogue(name, folder / name / "catalogue.sqlite", identity)
+        sites[name] = Site(
+            name, FailingObjects(objects), FailingCatalogue(inner), inner, folder and folder / name
+        )
+    grid = Grid(
+        [GridSite(name, site.objects, site.catalogue) for name, site in sites.items()],
+        copies_before_success=2,
+        straggler_grace_s=grace_s,
+        site_timeout_s=timeout_s,
+        probe_interval_s=0.05,
+        hedge_after_s=hedge_after_s,
+    )
+    await grid.start()
+    try:
+        yield Cluster(grid, sites)
+    finally:
+        for site in sites.values():
+            site.heal()
+        await grid.close()

@@ -1,0 +1,197 @@
+"""Versions that are larger than memory: in blocks, bounded, and as safe as the others."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from contextlib import aclosing
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from cluster.nouns import BLOCK_BYTES
+from storage_node.grid import keys, manifest
+from storage_node.grid.arrival import Stored
+from storage_node.grid.write import NotEnoughSites
+from storage_node.site.failing import Call, Fault
+from storage_node.upkeep.repair import Repair
+from tests.integration.grid.cluster import NAMES, PROVENANCE, Cluster, arrival, cluster
+
+MIB = 1024 * 1024
+LARGE = random.Random(7).randbytes(MIB)
+LARGE = b"".join(bytes([number]) + LARGE[1:] for number in range(40))
+
+
+def pieces(content: bytes, size: int) -> list[memoryview]:
+    view = memoryview(content)
+    return [view[start : start + size] for start in range(0, len(content), size)]
+
+
+async def stream(c: Cluster, content: bytes, size: int = 3 * MIB + 1) -> Stored:
+    async with await c.grid.stream(arrival().instance) as writing:
+        for piece in pieces(content, size):
+            await writing.write([piece[:10], piece[10:]])
+        return await writing.complete(arrival())
+
+
+async def read(c: Cluster, stored: Stored) -> list[bytes]:
+    async with aclosing(c.grid.read(stored.version)) as blocks:
+        return [block async for block in blocks]
+
+
+async def check_copy(c: Cluster, stored: Stored, names: set[str]) -> None:
+    """Each of these sites has object, manifest and row; looked at behind the grid's back."""
+    version = stored.version
+    for name in names:
+        folder = c[name].folder
+        assert folder is not None
+        content = (folder / "objects" / version.key).read_bytes()
+        assert sha256(content).hexdigest() == version.digest
+        described = (folder / "objects" / keys.manifest_key(version.instance, version.digest)).read_bytes()
+        assert manifest.decode(described) == (version, PROVENANCE)
+        assert version.digest in await c[name].rows()
+
+
+async def test_forty_megabytes_go_to_all_sites_and_come_back(tmp_path: Path) -> None:
+    async with cluster(tmp_path) as c:
+        stored = await stream(c, LARGE)
+        assert (stored.copies, stored.owed) == (NAMES, ())
+        assert stored.version.digest == sha256(LARGE).hexdigest()
+        assert stored.version.size_bytes == len(LARGE)
+        await check_copy(c, stored, set(NAMES))
+        blocks = await read(c, stored)
+        assert [len(block) for block in blocks] == [BLOCK_BYTES] * 5
+        assert b"".join(blocks) == LARGE
+        assert list((tmp_path / "a/objects/_incoming").iterdir()) == []
+
+
+@pytest.mark.parametrize("size", [0, 1, BLOCK_BYTES - 1, BLOCK_BYTES, BLOCK_BYTES + 1, 2 * BLOCK_BYTES])
+async def test_any_size_is_cut_into_blocks(size: int) -> None:
+    async with cluster() as c:
+        stored = await stream(c, LARGE[:size])
+        assert stored.version.size_bytes == size
+        assert len(stored.version.block_digests) == -(-size // BLOCK_BYTES)
+        assert b"".join(await read(c, stored)) == LARGE[:size]
+
+
+async def test_one_instance_may_be_streamed_before_it_is_known_which(tmp_path: Path) -> None:
+    async with cluster(tmp_path) as c:
+        async with await c.grid.stream(None) as writing:
+            await writing.write([LARGE])
+            stored = await writing.complete(arrival())
+        assert stored.version.key.startswith("_streams/")
+        await check_copy(c, stored, set(NAMES))
+
+
+@pytest.mark.parametrize("method", ["upload", "write", "complete", "put", "add"])
+@pytest.mark.parametrize("fault", [Fault.BEFORE, Fault.AFTER, Fault.HANG])
+async def test_a_site_that_fails_on_the_way_is_owed_and_repaired(
+    tmp_path: Path, method: str, fault: Fault
+) -> None:
+    async with cluster(tmp_path, timeout_s=0.5) as c:
+
+        def script(call: Call) -> Fault | None:
+            return fault if call.method == method and (method != "write" or call.number == 1) else None
+
+        c["b"].script(script)
+        stored = await stream(c, LARGE[: BLOCK_BYTES + 5])
+        assert (stored.copies, stored.owed) == (("a", "c"), ("b",))
+        await check_copy(c, stored, {"a", "c"})
+        assert ("b", stored.version.digest) in await c["a"].debts() & await c["c"].debts()
+        await c.heal()
+        await c.grid.tasks.drain()
+        await Repair(c.grid).run_once()
+        await check_copy(c, stored, set(NAMES))
+        await c.check_everywhere(stored.version.digest)
+
+
+async def test_two_sites_that_fail_on_the_way_end_it_at_once(tmp_path: Path) -> None:
+    async with cluster(tmp_path) as c:
+        for name in ("a", "b"):
+            c[name].fail(Fault.BEFORE, "write")
+        with pytest.raises(NotEnoughSites):
+            await stream(c, LARGE)
+        await c.grid.tasks.drain()
+        for name in NAMES:
+            assert list((tmp_path / name / "objects").rglob("*.dcm")) == []
+            assert list((tmp_path / name / "objects/_incoming").iterdir()) == []
+
+
+async def test_too_few_sites_refuse_it_before_the_first_byte() -> None:
+    async with cluster() as c:
+        for name in ("a", "b"):
+            c[name].fail(Fault.BEFORE, "upload")
+        with pytest.raises(NotEnoughSites):
+            await c.grid.stream(arrival().instance)
+
+
+async def test_one_that_is_given_up_leaves_nothing(tmp_path: Path) -> None:
+    async with cluster(tmp_path) as c:
+        async with await c.grid.stream(arrival().instance) as writing:
+            await writing.write([LARGE])
+        await c.grid.tasks.drain()
+        for name in NAMES:
+            assert [file.name for file in (tmp_path / name / "objects").rglob("*") if file.is_file()] == [
+                "_site.json"
+            ]
+            assert not await c[name].rows()
+
+
+async def test_no_more_than_two_blocks_are_held() -> None:
+    async with cluster() as c:
+        c["c"].fail(Fault.HANG, "write")
+        async with await c.grid.stream(arrival().instance) as writing:
+            await writing.write([LARGE[: BLOCK_BYTES * 2 - 1]])
+            more = asyncio.create_task(writing.write([LARGE[:BLOCK_BYTES]]))
+            await c["c"].objects.hanging.wait()
+            await asyncio.sleep(0.05)
+            assert not more.done()
+            c["c"].heal()
+            await more
+
+
+@pytest.mark.parametrize("turns", range(0, 60, 4))
+async def test_one_that_is_cancelled_anywhere_is_whole_or_not_there(turns: int) -> None:
+    async with cluster() as c:
+        writing = asyncio.create_task(stream(c, LARGE[: BLOCK_BYTES + 5], BLOCK_BYTES))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        writing.cancel()
+        await asyncio.wait({writing})
+        await c.grid.tasks.drain()
+        digests = {digest for site in c.sites.values() for digest in await site.rows()}
+        for site in c.sites.values():
+            counts = await site.inner.counts()
+            assert counts.versions == len(digests)
+            assert counts.debts == 0
+
+
+async def test_a_block_that_is_rotten_is_taken_from_another_site(tmp_path: Path) -> None:
+    async with cluster(tmp_path) as c:
+        stored = await stream(c, LARGE)
+        rot(tmp_path / "a/objects" / stored.version.key, 0)
+        rot(tmp_path / "b/objects" / stored.version.key, 0)
+        rot(tmp_path / "c/objects" / stored.version.key, 4 * BLOCK_BYTES)
+        assert b"".join(await read(c, stored)) == LARGE
+        await c.grid.tasks.drain()
+        await Repair(c.grid).run_once()
+        await check_copy(c, stored, {"a", "b"})
+
+
+def rot(file: Path, position: int) -> None:
+    with file.open("r+b") as content:
+        content.seek(position)
+        byte = content.read(1)
+        content.seek(position)
+        content.write(bytes([byte[0] ^ 1]))
+
+
+async def test_the_same_content_streamed_twice_is_one_version(tmp_path: Path) -> None:
+    async with cluster(tmp_path) as c:
+        first, second = [await stream(c, LARGE[: BLOCK_BYTES + 1]) for _ in range(2)]
+        assert first.version.digest == second.version.digest
+        assert first.version == replace(second.version, key=first.version.key)
+        (row,) = await c.grid.rows_of(arrival().instance)
+        assert b"".join(await read(c, replace(first, version=row.version))) == LARGE[: BLOCK_BYTES + 1]

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from deploy.errors import UserError
+from deploy.overrides import Overrides
+
+
+def test_the_command_line_stands_above_the_file(tmp_path: Path) -> None:
+    config = tmp_path / "atria.toml"
+    config.write_text('workers = 3\n[dicom]\nport = 104\nae_title = "FILE"\n')
+    settings = Overrides(config=config, data=tmp_path, dicom_port=0, host="::1").settings()
+    assert (settings.dicom.port, settings.dicom.ae_title, settings.workers) == (0, "FILE", 3)
+    assert (settings.dicom.host, settings.http.host) == ("::1", "::1")
+
+
+def test_a_child_that_is_given_the_arguments_reads_the_same_settings(tmp_path: Path) -> None:
+    given = Overrides(None, tmp_path, "127.0.0.2", 0, 8113, "OTHER")
+    options = dict(word.removeprefix("--").split("=", 1) for word in given.arguments())
+    again = Overrides(
+        None,
+        Path(options["data"]),
+        options["host"],
+        int(options["dicom-port"]),
+        int(options["http-port"]),
+        options["ae-title"],
+    )
+    assert again.settings() == given.settings()
+
+
+def test_a_settings_error_is_one_line_that_names_file_and_key(tmp_path: Path) -> None:
+    config = tmp_path / "atria.toml"
+    config.write_text("[dicom]\nport = 70000\n")
+    with pytest.raises(UserError, match=r"atria\.toml.*dicom\.port") as raised:
+        Overrides(config=config).settings()
+    assert "\n" not in str(raised.value)

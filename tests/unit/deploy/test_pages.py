@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from cluster.coordination.protocol import Address
+from cluster.http import Pages, StatusServer
+from deploy.pages import NoPage, fetch
+
+
+async def test_a_page_is_read_with_its_status() -> None:
+    async def status() -> dict[str, object]:
+        return {"name": "x" * 100_000}
+
+    server = StatusServer(Pages(not_ready=lambda: "no worker", status=status))
+    address = Address("127.0.0.1", await server.start("127.0.0.1", 0))
+    try:
+        assert (await fetch(address, "/readyz")).status == 503
+        assert (await fetch(address, "/status")).json() == {"name": "x" * 100_000}
+    finally:
+        await server.close()
+
+
+@pytest.mark.parametrize(
+    "answer", [b"", b"\r\n\r\n", b"HTTP/1.0\r\n\r\n", b"\xff\xff\r\n\r\n", b"HTTP/1.0 2OO \r\n\r\n"]
+)
+async def test_what_is_no_answer_is_no_page(answer: bytes) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(NoPage):
+            await fetch(Address("127.0.0.1", port), "/status")
+
+
+async def test_nobody_there_is_no_page() -> None:
+    async with await asyncio.start_server(lambda *_: None, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+    with pytest.raises(NoPage):
+        await fetch(Address("127.0.0.1", port), "/status")
