@@ -8,13 +8,12 @@ from typing import Final
 
 from tests.bench.figures import Note
 
-ASSOCIATIONS: Final = (1, 4)
-
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """The sizes of everything. They bound what is written: `store_count` in each round, and `frames`."""
 
+    associations: tuple[int, ...] = (1, 4)
     receive_rounds: int = 5
     receive_seconds: float = 1.5
     store_rounds: int = 9
@@ -31,10 +30,11 @@ class Plan:
 
 
 QUICK: Final = Plan(
+    associations=(4,),
     receive_rounds=1,
-    receive_seconds=0.3,
+    receive_seconds=0.1,
     store_rounds=1,
-    store_count=20,
+    store_count=12,
     memory_first=20,
     memory_more=40,
     frames=64,

@@ -10,7 +10,7 @@ from tests.bench import peers
 from tests.bench.figures import Figure, Leg, at, interleaved, ratio
 from tests.bench.legs import send
 from tests.bench.pdus import LARGEST_PDU_BYTES
-from tests.bench.plan import ASSOCIATIONS, Bench
+from tests.bench.plan import Bench
 from tests.bench.sender import Job
 
 PART: Final = "receive"
@@ -49,7 +49,7 @@ def run(bench: Bench) -> list[Figure]:
         if storescp:
             for name, pdu in ((_DCMTK, _DCMTK_DEFAULT_PDU), (_DCMTK_LONG, _DCMTK_LONGEST_PDU)):
                 ports[name] = stack.enter_context(peers.dcmtk(storescp, bench.folder, pdu))
-        return [figure for number in ASSOCIATIONS for figure in _compare(bench, ports, number)]
+        return [figure for number in bench.plan.associations for figure in _compare(bench, ports, number)]
 
 
 def _compare(bench: Bench, ports: dict[str, int], associations: int) -> list[Figure]:

@@ -12,7 +12,7 @@ from tests import tools
 from tests.bench import cluster, peers
 from tests.bench.figures import Figure, Leg, at, interleaved, ratio
 from tests.bench.legs import send, write
-from tests.bench.plan import ASSOCIATIONS, Bench
+from tests.bench.plan import Bench
 from tests.bench.sender import Job
 
 PART: Final = "store"
@@ -35,7 +35,7 @@ def run(bench: Bench) -> list[Figure]:
         ports = {_ATRIA: atria.port}
         if program:
             ports[_ORTHANC] = stack.enter_context(peers.orthanc(program, bench.folder))
-        figures = [figure for number in ASSOCIATIONS for figure in _compare(bench, ports, number)]
+        figures = [figure for number in bench.plan.associations for figure in _compare(bench, ports, number)]
         bench.note("is every instance at every site?")
         atria.wait_until_verified()
         return figures
