@@ -7,6 +7,7 @@ import errno
 import signal
 from typing import TYPE_CHECKING
 
+from deploy import allocator
 from deploy.errors import UserError
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def serve(settings: Settings, name: str, body: Callable[[asyncio.Event], Awaitab
     from cluster import telemetry
 
     telemetry.configure(name)
+    allocator.keep_freed_blocks()
 
     async def run() -> None:
         stop = asyncio.Event()

@@ -99,6 +99,10 @@ def recognise(path: Path) -> DicomFile:
     sop_instance = sop_instance or part10.sop_instance_uid
     if not sop_class or not sop_instance:
         raise NotStorable("no SOP instance: it has no SOP Class UID or SOP Instance UID")
+    if not (sop_class + sop_instance).isascii():
+        raise NotStorable(
+            "its SOP Class UID or SOP Instance UID is not ASCII, which no command set can carry"
+        )
     if sop_class == _MEDIA_STORAGE_DIRECTORY:
         raise NotStorable("a DICOMDIR, which lists files and is not sent")
     return DicomFile(

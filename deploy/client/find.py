@@ -9,7 +9,7 @@ from deploy.client.statuses import meaning
 from deploy.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from pydicom import Dataset
 
@@ -32,7 +32,6 @@ _RETURN_KEYS: Final = {
         "StudyInstanceUID",
         "StudyDate",
         "ModalitiesInStudy",
-        "StudyDescription",
         "NumberOfStudyRelatedInstances",
     ),
     "SERIES": (
@@ -127,9 +126,24 @@ async def open_finder(peer: Peer, model: str) -> Association:
 
 
 async def find(
-    association: Association, model: str, level: str, keys: Mapping[str, str]
+    association: Association,
+    model: str,
+    level: str,
+    keys: Mapping[str, str],
+    on_comment: Callable[[str], None] = lambda _: None,
 ) -> AsyncIterator[Dataset]:
     """Yield what matches.
+
+    Parameters
+    ----------
+    association : Association
+        Of `open_finder`.
+    model, level : str
+        Of `FIND_MODELS` and `LEVELS`.
+    keys : mapping of str to str
+        By keyword.
+    on_comment : callable
+        Told of the Error Comment (0000,0902) of a query that succeeded: something may be missing.
 
     Raises
     ------
@@ -146,3 +160,5 @@ async def find(
             yield decode(found, syntax)
         elif response.status != 0:
             raise UserError(f"the query failed: {meaning(response.status or 0, response.error_comment)}")
+        elif response.error_comment:
+            on_comment(response.error_comment)

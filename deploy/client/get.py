@@ -202,8 +202,8 @@ class Getter:
         file = file_of(self._out, instance)
         try:
             await self._write(file, message, instance)
-        except OSError as error:
-            self._reason = f"{file} cannot be written: {error.strerror}"
+        except (OSError, ValueError) as error:
+            self._reason = f"{file} cannot be written: {error}"
             await message.data_set.discard()
             return _OUT_OF_RESOURCES
         del self._missing[instance.sop_instance_uid]

@@ -129,7 +129,7 @@ class Sender:
         with contextlib.suppress(AssociationEnded):  # of the release: all that was sent has its answer
             async with await self._connect(batch) as association:
                 pause = await self._send_waiting(association, waiting, tries)
-        if pause is not None:
+        if pause is not None and waiting:
             raise _Interrupted(pause)
 
     async def _connect(self, batch: Batch) -> Association:

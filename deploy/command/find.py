@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from deploy.command import options
+from deploy.command.console import console
 from deploy.command.run import run
 from deploy.errors import UserError
 from deploy.overrides import Overrides
@@ -84,25 +86,29 @@ async def _find(
     peer = await resolve(settings, to, called, calling)
     try:
         async with await open_finder(peer, model) as association:
-            return [match async for match in find(association, model, level, keys)]
+            return [match async for match in find(association, model, level, keys, _note)]
     except AssociationEnded as error:
         raise UserError(f"{peer}: {error}, before all answers came: try again") from error
+
+
+def _note(comment: str) -> None:
+    print(f"atria: {comment}", file=sys.stderr)
 
 
 _HIDDEN = ("QueryRetrieveLevel", "SpecificCharacterSet", "RetrieveAETitle", "InstanceAvailability")
 
 
 def _print_table(found: Sequence[Dataset]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
     keywords = list(dict.fromkeys(element.keyword for match in found for element in match))
     shown = [keyword for keyword in keywords if keyword and keyword not in _HIDDEN]
-    table = Table(*shown, title=f"{len(found)} found", title_justify="left")
+    table = Table(title=f"{len(found)} found", title_justify="left")
+    for keyword in shown:
+        table.add_column(keyword, overflow="fold")  # a UID that is cut is of no use
     for match in found:
         table.add_row(*(_text(match, keyword) for keyword in shown))
-    console.print(table if found else "nothing found")
+    console().print(table if found else "nothing found")
 
 
 def _text(match: Dataset, keyword: str) -> str:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from deploy.command import options
+from deploy.command.console import console
 from deploy.command.run import run
 from deploy.overrides import Overrides
 
@@ -38,23 +39,23 @@ def command(config: options.Config = None, data: options.Data = None, as_json: o
 
 
 def _print_tables(overview: Overview) -> None:
-    from rich.console import Console
-
-    console = Console()
+    out = console()
     if not overview.runs:
-        console.print(
+        out.print(
             f"The cluster in {overview.data_folder} does not run: start it with `atria up`.", style="yellow"
         )
     if overview.processes:
-        console.print(_processes(overview))
-    console.print(_sites(overview))
+        out.print(_processes(overview))
+    out.print(_sites(overview))
 
 
 def _processes(overview: Overview) -> Table:
     from rich import box
     from rich.table import Table
 
-    table = Table("process", "state", "DICOM", "HTTP", "assoc.", "pid", "up for", box=box.SIMPLE_HEAD)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for heading in ("process", "state", "DICOM", "HTTP", "assoc.", "pid", "up for"):
+        table.add_column(heading, overflow="fold")
     for one in overview.processes:
         table.add_row(
             one.name,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from deploy.command import options
+from deploy.command.console import console
 from deploy.command.run import run
 from deploy.overrides import Overrides
 
@@ -50,17 +51,16 @@ async def _verify(settings: Settings) -> Verification:
 
 
 def _print_table(found: Verification) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    out = console()
     table = Table("site", "state", "in the catalogue", "objects", "missing", "owed to others")
     for site in found.sites:
         state = "[green]up[/]" if site.up else f"[red]{site.why}[/]"
         missing = f"[red]{site.missing}[/]" if site.missing else "0"
         table.add_row(site.site, state, str(site.rows), str(site.objects), missing, str(site.debts))
-    console.print(table)
+    out.print(table)
     if found.complete:
-        console.print(f"[green]Each of {found.versions} instances is at every site.[/]")
+        out.print(f"[green]Each of {found.versions} instances is at every site.[/]")
     else:
-        console.print(f"[red]Not each of {found.versions} instances is at every site.[/]")
+        out.print(f"[red]Not each of {found.versions} instances is at every site.[/]")
