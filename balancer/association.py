@@ -92,9 +92,6 @@ class Association:
             elif end.outcome not in (Outcome.CLIENT_LEFT, Outcome.PROBE):
                 await take_leave(self._client, end.last_words, self._limits.artim_timeout_s)
             return end.outcome
-        except asyncio.CancelledError:
-            break_off(self._client)
-            raise
         finally:
             self._client.close()
 
@@ -208,7 +205,11 @@ class Association:
             self._relay = Relay(
                 self._client, connection, self._pipes, silence_limit_s=self._limits.artim_timeout_s
             )
-            return await self._relay.run(answer)
+            try:
+                return await self._relay.run(answer)
+            except asyncio.CancelledError:
+                break_off(self._client)
+                raise
 
     def _header(self) -> bytes:
         return encode(

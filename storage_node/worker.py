@@ -65,7 +65,10 @@ async def run(settings: Settings, grid: Grid, registry: Registry, stop: asyncio.
             "name": name,
             "dicom": f"{host}:{port}",
             "associations": acceptor.associations,
-            "sites": {site: asdict(state) for site, state in grid.health().items()},
+            "sites": {
+                site: {**asdict(state), "since": state.since.isoformat()}
+                for site, state in grid.health().items()
+            },
         }
 
     def not_ready() -> str | None:

@@ -175,8 +175,7 @@ class Association:
             connection.upper_layer.respond_release()
             connection.end(Ending.RELEASED, "by the peer")
             connection.settle()
-            assert connection.ending is not None
-            raise connection.ending
+            connection.check()
         received = connection.inbox.popleft()
         connection.current = received.data_set
         return self._message(received)

@@ -54,6 +54,7 @@ class AssociationEnded(Exception):
     def __init__(self, how: Ending, why: str) -> None:
         super().__init__(f"association {how.replace('_', ' ')}: {why}" if why else f"association {how}")
         self.how = how
+        self.why = why
 
 
 class LocalProtocolError(Exception):

@@ -94,11 +94,11 @@ class ReceiveBuffer:
         Parameters
         ----------
         whole_bytes : int
-            How many bytes from `begin` on have to lie in one piece.
+            How many bytes from `begin` on will have to lie in one piece: a new block holds them.
         """
         if self.begin > self._kept:
             self._move_unread()
-        if self._size - self.end < _SMALLEST_ROOM_BYTES or self._size - self.begin < whole_bytes:
+        if self._size - self.end < _SMALLEST_ROOM_BYTES:
             self._next_block(whole_bytes)
         return self.block[self.end :]
 

@@ -116,8 +116,6 @@ class Connection(asyncio.BufferedProtocol):
         for timer in (self._artim_timer, self._linger_timer, self._watch_timer):
             if timer is not None:
                 timer.cancel()
-        self.resume_writing()
-        self._wake()
         if not self._closed.done():
             self._closed.set_result(None)
 
@@ -202,7 +200,7 @@ class Connection(asyncio.BufferedProtocol):
     def check(self, *, but: Ending | None = None) -> None:
         """Raise `AssociationEnded` if it has, unless in that way."""
         if self.ending is not None and self.ending.how is not but:
-            raise self.ending
+            raise AssociationEnded(self.ending.how, self.ending.why)
 
     def end(self, how: Ending, why: str) -> None:
         """Note how the association ended; the first to say so is right."""
@@ -213,6 +211,7 @@ class Connection(asyncio.BufferedProtocol):
             ESTABLISHED.labels(role=self._role).dec()
             OUTCOMES.labels(role=self._role, outcome=how).inc()
             log.info("association.ended", how=how.value, why=why, **self.who())
+        self.resume_writing()
         self._wake()
 
     def time_out(self, kind: str, why: str) -> None:

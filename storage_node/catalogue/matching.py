@@ -214,7 +214,7 @@ def _can_match(attribute: Attribute, level: Level) -> bool:
 def _level(model: Model, identifier: Elements) -> Level:
     name = text(identifier, QUERY_RETRIEVE_LEVEL) or ""
     if name not in model.levels:
-        raise BadIdentifier(f"{model} root has no query/retrieve level {name[:16]!r}")
+        raise BadIdentifier(f"the {model} root model has no such query/retrieve level")
     return Level(name)
 
 

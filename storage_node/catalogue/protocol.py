@@ -58,7 +58,7 @@ class Match:
     studies: int
     """Number of studies below (1 below PATIENT level)."""
     modalities: tuple[str, ...]
-    """All values of Modality (0008,0060) below, sorted."""
+    """All values of Modality (0008,0060) below, sorted; at IMAGE level those of its series."""
     sop_classes: tuple[str, ...]
     """All values of SOP Class UID (0008,0016) below, sorted."""
     order: int

@@ -173,16 +173,29 @@ class DatabaseFile:
             )
             self.close()
             raise CatalogueUnavailable(self._site, f"{self._file} is {whose}: another was expected")
-        (revision,) = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+        (revision,) = connection.execute("SELECT version_num FROM alembic_version").fetchone() or ("",)
         if revision > REVISION:
             self.close()
             raise CatalogueUnavailable(
                 self._site, f"{self._file} has schema {revision}, and this Atria knows up to {REVISION}"
             )
         if revision < REVISION:
+            self._upgrade(connection)
+            log.info("catalogue.upgraded", site=self._site, before=revision, now=REVISION)
+
+    def _upgrade(self, connection: sqlite3.Connection) -> None:
+        from alembic.util import CommandError
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
             with self.locked():
                 _migrate(connection)
-            log.info("catalogue.upgraded", site=self._site, before=revision, now=REVISION)
+        except (CommandError, SQLAlchemyError) as error:
+            self.close()
+            reason = str(error).partition("\n")[0]
+            raise CatalogueUnavailable(
+                self._site, f"{self._file} cannot be brought to schema {REVISION}: {reason}"
+            ) from error
 
 
 def _connect(file: Path) -> sqlite3.Connection:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from storage_node.catalogue.protocol import Catalogue
 
 _RECOUNTED = Counter("atria_find_recounted_total", "Entities of which catalogues said otherwise")
-_REPLACED = Counter("atria_find_failed_catalogues_total", "Catalogues that failed during a find", ["site"])
+_FAILED = Counter("atria_find_failed_catalogues_total", "Catalogues that failed during a find", ["site"])
 
 ANSWER_TIMEOUT_S: Final = 10.0
 """How long a catalogue may take to its next answer."""
@@ -144,15 +144,15 @@ class Finding:
             failed = await asyncio.gather(*(stream.read(self._answer_timeout_s) for stream in empty))
             for stream, reason in zip(empty, failed, strict=True):
                 if reason is not None:
-                    self._give_up(stream, reason)
+                    _FAILED.labels(stream.name).inc()
+                    log.warning("find.catalogue_failed", site=stream.name, reason=reason)
+                    self._give_up(stream)
 
-    def _give_up(self, stream: _Stream, reason: str) -> None:
+    def _give_up(self, stream: _Stream) -> None:
         """Go on without a stream; what it said before it failed still counts."""
         stream.at_end = True
         self.answered.remove(stream.name)
         self.failed.append(stream.name)
-        _REPLACED.labels(stream.name).inc()
-        log.warning("find.catalogue_failed", site=stream.name, reason=reason)
 
     async def _combine(self, same: Sequence[Match]) -> Match:
         """Return one match for an entity that several catalogues know."""
@@ -160,34 +160,38 @@ class Finding:
         if all(other == first for other in others):
             return first
         if self._query.level is Level.IMAGE:
-            return max(same, key=lambda match: (match.order, match.precedence))
+            return _current(same)
         stands = min(same, key=lambda match: match.precedence)
         if all(_below(other) == _below(first) for other in others):
             return stands
         _RECOUNTED.inc()
-        return await self._recount(stands)
+        sop_classes = {uid for match in same for uid in match.sop_classes}
+        return replace(await self._recount(stands), sop_classes=tuple(sorted(sop_classes)))
 
     async def _recount(self, match: Match) -> Match:
         """Count what is below an entity in the union of what the catalogues know."""
+        level = self._query.level
         asked = [stream.catalogue for stream in self._streams if stream.name in self.answered]
         below = Finding(
             asked,
-            _query_below(self._query.level, match.uid),
+            _query_below(level, match.uid),
             sys.maxsize,
             needed=len(asked),
             answer_timeout_s=self._answer_timeout_s,
         )
-        parts = [part async for part in below]
-        if self._query.level is Level.PATIENT:
-            parts = [study for study in parts if _is_of(study, match)]
+        parts = [part async for part in below if level is not Level.PATIENT or _is_of(part, match)]
+        for name in below.failed:
+            self._give_up(next(stream for stream in self._streams if stream.name == name))
+        fingerprint = reduce(xor, (part.fingerprint for part in parts), 0)
+        if level is Level.SERIES:
+            return replace(match, instances=len(parts), fingerprint=fingerprint)
         return replace(
             match,
             instances=sum(part.instances for part in parts),
-            series=1 if self._query.level is Level.SERIES else sum(part.series for part in parts),
-            studies=len(parts) if self._query.level is Level.PATIENT else 1,
+            series=sum(part.series for part in parts),
+            studies=len(parts) if level is Level.PATIENT else 1,
             modalities=tuple(sorted({modality for part in parts for modality in part.modalities})),
-            sop_classes=tuple(sorted({uid for part in parts for uid in part.sop_classes})),
-            fingerprint=reduce(xor, (part.fingerprint for part in parts), 0),
+            fingerprint=fingerprint,
         )
 
 
@@ -226,6 +230,20 @@ class _Stream:
 
     async def close(self) -> None:
         await self._answers.aclose()
+
+
+def _current(same: Sequence[Match]) -> Match:
+    """Return an instance's current version, of those that catalogues take for it."""
+    versions: dict[str, Match] = {}
+    for match in same:
+        digest = match.version.digest
+        known = versions.get(digest, match)
+        versions[digest] = replace(
+            match,
+            order=max(match.order, known.order),
+            precedence=min(match.precedence, known.precedence),
+        )
+    return max(versions.values(), key=lambda match: (match.order, match.precedence))
 
 
 def _below(match: Match) -> tuple[object, ...]:

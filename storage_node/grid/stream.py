@@ -60,9 +60,10 @@ class Stream:
         ------
         NotEnoughSites
         """
+        tried = self._writer.worth_trying()
         try:
             async with asyncio.TaskGroup() as begun:
-                for site in self._writer.worth_trying():
+                for site in tried:
                     begun.create_task(self._open_at(site))
             self._check()
         except BaseException:

@@ -54,7 +54,7 @@ def row(
     order: int = 0,
     **values: str | bytes | None,
 ) -> Row:
-    """Make a row; another `content` is another version of the instance, `minute` says when it was received."""
+    """Make a row; another `content` is another version, `minute` says when it was received."""
     values = {"name": "Doe^Jane", "patient_id": "P1", "modality": "CT", "sop_class": sop_class, **values}
     packed = header(**values)
     instance = Instance(study, series, sop)

@@ -83,10 +83,14 @@ def _keys(level: Level) -> st.SearchStrategy[list[Key]]:
     return st.lists(_KEY.filter(fits), max_size=2)
 
 
-_QUERIES = st.sampled_from(_LEVELS).flatmap(lambda level: st.builds(Query, st.just(level), _keys(level).map(tuple)))
+_QUERIES = st.sampled_from(_LEVELS).flatmap(
+    lambda level: st.builds(Query, st.just(level), _keys(level).map(tuple))
+)
 
 
-async def _tell(catalogue: Catalogue, rows: Sequence[Row], query: Query) -> tuple[Counts, list[Match], list[Match]]:
+async def _tell(
+    catalogue: Catalogue, rows: Sequence[Row], query: Query
+) -> tuple[Counts, list[Match], list[Match]]:
     await asyncio.gather(*(catalogue.add(added) for added in rows))
     matches = [match async for match in catalogue.find(query, 100)]
     everything = [match for level in Level async for match in catalogue.find(Query(level), 100)]
@@ -123,7 +127,7 @@ def _compare(fresh: Callable[[], Catalogue], rows: list[Row], shuffled: list[Row
     asyncio.run(compare())
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(rows=_ROWS, query=_QUERIES, data=st.data())
 def test_memory_says_the_same_in_any_order(rows: list[Row], query: Query, data: st.DataObject) -> None:
     shuffled = data.draw(st.permutations([*rows, *rows[:3]]))
@@ -133,7 +137,7 @@ def test_memory_says_the_same_in_any_order(rows: list[Row], query: Query, data: 
 def test_sqlite_says_what_the_reference_says_in_any_order() -> None:
     fresh = _Fresh()
 
-    @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(rows=_ROWS, query=_QUERIES, data=st.data())
     def check(rows: list[Row], query: Query, data: st.DataObject) -> None:
         _compare(fresh.catalogue, rows, data.draw(st.permutations([*rows, *rows[:3]])), query)

@@ -2,10 +2,20 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 
 import pytest
 
-from tests.integration.balancer.world import A_ABORT, A_ASSOCIATE_AC, FakeWorker, Visit, echo, pdu, world
+from tests.integration.balancer.world import (
+    A_ABORT,
+    A_ASSOCIATE_AC,
+    Caller,
+    FakeWorker,
+    Visit,
+    echo,
+    pdu,
+    world,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -36,10 +46,14 @@ async def test_draining_lets_associations_end_and_takes_no_new_ones() -> None:
 async def test_draining_serves_those_that_have_connected_already() -> None:
     worker = FakeWorker(echo)
     async with worker.listening(), world(worker) as here:
-        async with here.caller() as caller:
-            draining = asyncio.create_task(here.door.drain(10))
-            assert await caller.associate() == A_ASSOCIATE_AC
-            await caller.release()
+        in_the_backlog = socket.create_connection((here.address.host, here.address.port))
+        draining = asyncio.create_task(here.door.drain(10))
+        reader, writer = await asyncio.open_connection(sock=in_the_backlog)
+        caller = Caller(reader, writer)
+        assert await caller.associate() == A_ASSOCIATE_AC
+        await caller.release()
+        writer.close()
+        await writer.wait_closed()
         await draining
         assert await here.outcomes() == {"released": 1}
 

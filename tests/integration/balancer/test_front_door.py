@@ -258,12 +258,14 @@ async def test_running_out_of_descriptors_is_survived(monkeypatch: pytest.Monkey
             raise OSError(code, os.strerror(code))
         return accept(listener)
 
+    unexpected: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unexpected.append(context))
     async with worker.listening(), world(worker) as here:
         port = here.address.port
         monkeypatch.setattr(socket.socket, "accept", failing_accept)
         async with here.caller() as caller:
             assert await caller.associate() == A_ASSOCIATE_AC
-    assert faults == []
+    assert (faults, unexpected) == ([], [])
 
 
 async def test_a_port_in_use_is_an_os_error() -> None:

@@ -6,21 +6,15 @@ import errno
 import hashlib
 import os
 import random
-import signal
 import socket
 import stat
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from balancer.pipes import PipePool
 from balancer.relay import End, Outcome, Relay
-from cluster.coordination.protocol import Address
 from tests.integration.balancer.world import (
     A_ABORT,
     A_ASSOCIATE_AC,
@@ -28,40 +22,16 @@ from tests.integration.balancer.world import (
     A_RELEASE_RQ,
     FakeWorker,
     Visit,
+    buffered,
     echo,
     pdu,
+    sent,
+    settled,
     until,
     world,
 )
 
 MIB = 1024 * 1024
-
-KILLABLE_WORKER = """
-import socket, sys
-from cluster import proxy_protocol
-listener = socket.create_server(("127.0.0.1", 0))
-print(listener.getsockname()[1], flush=True)
-connection, _ = listener.accept()
-data = b""
-while (header := proxy_protocol.parse(data)) is None or len(data) < header.consumed_bytes + 74:
-    data += connection.recv(4096)
-connection.sendall(bytes.fromhex(sys.argv[1]) + bytes(int(sys.argv[2])))
-while connection.recv(4096):
-    pass
-"""
-
-
-@contextmanager
-def killable_worker(answer: bytes, zeros: int = 0) -> Iterator[tuple[subprocess.Popen[bytes], FakeWorker]]:
-    command = [sys.executable, "-c", KILLABLE_WORKER, answer.hex(), str(zeros)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        worker = FakeWorker(echo)
-        worker.address = Address("127.0.0.1", int(process.stdout.readline()))
-        try:
-            yield process, worker
-        finally:
-            process.kill()
 
 
 async def discard(visit: Visit) -> None:
@@ -140,25 +110,6 @@ async def test_a_worker_that_does_not_read_holds_back_the_caller_and_costs_no_ti
         caller.writer.write_eof()
         assert await caller.reader.read() == b""
     assert received == total
-
-
-async def sent(writer: asyncio.StreamWriter) -> None:
-    """Wait until all is taken, and one may read."""
-    writer.transport.set_write_buffer_limits(0)
-    await writer.drain()
-
-
-async def settled(writer: asyncio.StreamWriter) -> int:
-    """Wait until nothing more is taken, and return how much is left."""
-    before, now = -1, buffered(writer)
-    while now != before:
-        await asyncio.sleep(0.1)
-        before, now = now, buffered(writer)
-    return now
-
-
-def buffered(writer: asyncio.StreamWriter) -> int:
-    return writer.transport.get_write_buffer_size()
 
 
 async def test_a_caller_that_does_not_read_holds_back_the_worker_and_loses_nothing() -> None:
@@ -346,53 +297,6 @@ async def test_a_caller_that_breaks_off_ends_the_workers_connection() -> None:
         async with asyncio.timeout(5):
             await ended.wait()
         assert await here.outcomes() == {"client_left": 1}
-
-
-async def test_a_killed_worker_is_told_with_an_abort() -> None:
-    with killable_worker(A_ASSOCIATE_AC) as (process, worker):
-        async with world(worker) as here:
-            async with here.caller() as caller:
-                assert await caller.associate() == A_ASSOCIATE_AC
-                process.send_signal(signal.SIGKILL)
-                assert await caller.reader.read() == A_ABORT
-            assert await here.outcomes() == {"worker_lost": 1}
-
-
-async def test_a_worker_killed_while_the_caller_sends_is_told_with_an_abort() -> None:
-    with killable_worker(A_ASSOCIATE_AC) as (process, worker):
-        async with world(worker) as here:
-            async with here.caller() as caller:
-                assert await caller.associate() == A_ASSOCIATE_AC
-                process.send_signal(signal.SIGSTOP)
-                caller.writer.write(pdu(4, os.urandom(48 * MIB)))
-                await settled(caller.writer)
-                process.send_signal(signal.SIGKILL)
-                await sent(caller.writer)
-                assert await caller.read_pdu() == A_ABORT
-            assert await here.outcomes() == {"worker_lost": 1}
-
-
-@pytest.mark.parametrize("body_sent", [0, 50, 200_000])
-async def test_a_worker_killed_in_the_middle_of_a_pdu_breaks_the_connection(body_sent: int) -> None:
-    cut_short = pdu(4, bytes(300_000))[: 6 + body_sent]
-    with killable_worker(A_ASSOCIATE_AC + cut_short[:6], body_sent) as (process, worker):
-        async with world(worker) as here:
-            async with here.caller() as caller:
-                assert await caller.associate() == A_ASSOCIATE_AC
-                assert await caller.reader.readexactly(len(cut_short)) == cut_short
-                process.send_signal(signal.SIGKILL)
-                with pytest.raises(ConnectionResetError):
-                    await caller.reader.read()
-            assert await here.outcomes() == {"worker_lost": 1}
-
-
-async def test_answers_that_a_worker_sent_before_it_died_arrive_before_the_abort() -> None:
-    answers = b"".join(pdu(4, os.urandom(150)) for _ in range(3))
-    with killable_worker(A_ASSOCIATE_AC + answers) as (process, worker):
-        async with world(worker) as here, here.caller() as caller:
-            assert await caller.associate() == A_ASSOCIATE_AC
-            process.send_signal(signal.SIGKILL)
-            assert await caller.reader.read() == answers + A_ABORT
 
 
 @pytest.mark.parametrize(("last", "outcome"), [(A_RELEASE_RP, "released"), (A_ABORT, "aborted")])

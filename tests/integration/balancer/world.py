@@ -171,6 +171,25 @@ class World:
         return cast("dict[str, int]", self.door.status()["outcomes"])
 
 
+async def sent(writer: asyncio.StreamWriter) -> None:
+    """Wait until all is taken, and one may read."""
+    writer.transport.set_write_buffer_limits(0)
+    await writer.drain()
+
+
+async def settled(writer: asyncio.StreamWriter) -> int:
+    """Wait until nothing more is taken, and return how much is left."""
+    before, now = -1, buffered(writer)
+    while now != before:
+        await asyncio.sleep(0.1)
+        before, now = now, buffered(writer)
+    return now
+
+
+def buffered(writer: asyncio.StreamWriter) -> int:
+    return writer.transport.get_write_buffer_size()
+
+
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for what no event tells from outside the process under test."""
     async with asyncio.timeout(10):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -14,6 +15,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from deploy.overrides import Overrides
+from deploy.overview import Overview, Process, look
 
 COMMAND = (sys.executable, "-m", "deploy.command.main")
 READY_TIMEOUT_S = 60
@@ -43,14 +47,12 @@ class Up:
     def address(self) -> str:
         return f"{self.ready['dicom']['host']}:{self.ready['dicom']['port']}"
 
-    def status(self) -> dict[str, Any]:
-        answer = atria("status", "--data", self.data, "--json")
-        assert answer.returncode == 0, answer.stderr
-        status: dict[str, Any] = json.loads(answer.stdout)
-        return status
+    def look(self) -> Overview:
+        """See what `atria status` shows, without the command's start."""
+        return asyncio.run(look(Overrides(data=self.data).settings()))
 
-    def process_named(self, name: str) -> dict[str, Any] | None:
-        return next((one for one in self.status()["processes"] if one["name"] == name), None)
+    def process_named(self, name: str) -> Process | None:
+        return next((one for one in self.look().processes if one.name == name), None)
 
     def end(self) -> int:
         self.process.send_signal(signal.SIGINT)

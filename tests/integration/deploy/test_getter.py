@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -36,8 +35,8 @@ def data_set(uid: str) -> bytes:
 
 
 async def cut_short(uid: str) -> AsyncIterator[bytes]:
-    yield bytes(2 << 20)
-    await asyncio.sleep(0.1)
+    for _ in range(16):
+        yield bytes(1 << 20)
     raise Cut
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from pydicom import dcmread
 
 from deploy.client.files import recognise
-from tests.integration.deploy.atria import Up, atria
+from tests.integration.deploy.atria import Up, atria, up
 
 
 def data_set(path: Path) -> bytes:
@@ -95,3 +95,17 @@ def test_status_and_verify_of_a_folder_without_a_cluster_say_so(tmp_path: Path) 
         answer = atria(command, "--data", tmp_path)
         assert answer.returncode == 2
         assert answer.stderr.strip() == f"atria: there is no cluster in {tmp_path}: start one with `atria up`"
+
+
+def test_a_query_that_one_site_answers_alone_says_so(tmp_path: Path, images: list[Path]) -> None:
+    with up(tmp_path / "data") as cluster:
+        assert atria("send", "--to", cluster.address, *images).returncode == 0
+        for site in ("a", "b"):
+            (tmp_path / "data" / f"site-{site}").rename(tmp_path / f"site-{site}")
+        found = atria("find", "--to", cluster.address, "--json")
+        assert found.returncode == 0, found.stderr
+        assert len(json.loads(found.stdout)) == 1
+        assert "may be missing" in found.stderr
+        refused = atria("send", "--to", cluster.address, "--retries", 1, *images)
+        assert refused.returncode == 1
+        assert "0xA700" in refused.stdout

@@ -1,13 +1,21 @@
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from cluster.dicom import client
+from cluster.dicom.faults import AssociationEnded
+from cluster.dicom.limits import UpperLayerLimits
+from cluster.dicom.requestor import AssociationRejected, ProposedContext
+from cluster.dicom.uids import VERIFICATION
+from deploy.client.peer import Peer, parse_address
 from tests.integration.deploy.atria import Up, atria, is_alive, until, up
 
 
@@ -22,12 +30,12 @@ def test_ctrl_c_ends_everything_with_0_and_the_next_start_finds_the_data_again(
 ) -> None:
     with up(tmp_path / "data") as cluster:
         assert atria("send", "--to", cluster.address, *images).returncode == 0
-        pids = [one["pid"] for one in cluster.status()["processes"]]
+        pids = [one.pid for one in cluster.look().processes]
         assert len(pids) == 4
         assert cluster.end() == 0
         assert not any(map(is_alive, pids))
     with up(tmp_path / "data") as cluster:
-        assert {site["held"]["instances"] for site in cluster.status()["sites"]} == {len(images)}
+        assert {site.held and site.held.instances for site in cluster.look().sites} == {len(images)}
         got = atria("get", "--data", cluster.data, "--all", "--out", tmp_path / "out")
         assert got.returncode == 0, got.stderr
         assert len(list((tmp_path / "out").rglob("*.dcm"))) == len(images)
@@ -35,7 +43,7 @@ def test_ctrl_c_ends_everything_with_0_and_the_next_start_finds_the_data_again(
 
 def test_everything_that_was_started_ends_when_the_supervisor_is_killed(tmp_path: Path) -> None:
     with up(tmp_path / "data") as cluster:
-        pids = [one["pid"] for one in cluster.status()["processes"]]
+        pids = [one.pid for one in cluster.look().processes]
         cluster.process.kill()
         until(lambda: not any(map(is_alive, pids)))
 
@@ -44,17 +52,17 @@ def test_everything_that_was_started_ends_when_the_supervisor_is_killed(tmp_path
 def test_a_process_that_dies_is_started_again(running: Up, name: str) -> None:
     dead = running.process_named(name)
     assert dead is not None
-    os.kill(dead["pid"], signal.SIGKILL)
+    os.kill(dead.pid, signal.SIGKILL)
 
     def is_back() -> bool:
         again = running.process_named(name)
-        return again is not None and again["pid"] != dead["pid"] and again["state"] == "ready"
+        return again is not None and again.pid != dead.pid and again.state == "ready"
 
     until(is_back)
     again = running.process_named(name)
     assert again is not None
     if name == "balancer":
-        assert (again["dicom"], again["http"]) == (dead["dicom"], dead["http"])
+        assert (again.dicom, again.http) == (dead.dicom, dead.http)
 
 
 def test_a_second_start_in_the_same_folder_says_that_one_runs(running: Up) -> None:
@@ -96,8 +104,52 @@ def test_a_site_folder_that_is_missing_is_down_and_not_made_again(tmp_path: Path
     with up(tmp_path / "data") as cluster:
         sent = atria("send", "--to", cluster.address, *images)
         assert sent.returncode == 0, sent.stdout
-        states = {site["name"]: site["state"] for site in cluster.status()["sites"]}
+        states = {site.name: site.state for site in cluster.look().sites}
         assert (states["a"], states["c"]) == ("up", "up")
         assert states["b"] != "up"
         assert not (tmp_path / "data" / "site-b").exists()
         assert atria("verify", "--data", cluster.data).returncode == 1
+
+
+VERIFICATION_ONLY = [ProposedContext(VERIFICATION, ("1.2.840.10008.1.2.1",))]
+
+
+async def connect_until_refused(peer: Peer) -> None:
+    while True:
+        async with await peer.connect(VERIFICATION_ONLY):
+            await asyncio.sleep(0.02)
+
+
+async def echo_and(peer: Peer, interrupt: Callable[[], None]) -> int:
+    """Open an association, interrupt the cluster, and return the status of a C-ECHO after that."""
+    async with await peer.connect(VERIFICATION_ONLY) as association:
+        assert await client.echo(association) == 0
+        interrupt()
+        with pytest.raises((OSError, AssociationEnded, AssociationRejected)):
+            await connect_until_refused(peer)
+        return await client.echo(association)
+
+
+def test_ctrl_c_takes_no_more_associations_and_lets_those_that_run_finish(tmp_path: Path) -> None:
+    with up(tmp_path / "data") as cluster:
+        host, port = parse_address(cluster.address)
+        peer = Peer(host, port, "ATRIA", "TEST", UpperLayerLimits())
+        assert asyncio.run(echo_and(peer, lambda: cluster.process.send_signal(signal.SIGINT))) == 0
+        assert cluster.process.wait(30) == 0
+
+
+def test_a_second_ctrl_c_ends_at_once_and_says_so(tmp_path: Path) -> None:
+    async def interrupted(peer: Peer, cluster: Up) -> None:
+        association = await peer.connect(VERIFICATION_ONLY)
+        for _ in range(2):
+            cluster.process.send_signal(signal.SIGINT)
+            await asyncio.sleep(0.3)  # two signals at once would be delivered as one
+        with pytest.raises(AssociationEnded):
+            await association.receive()
+
+    with up(tmp_path / "data") as cluster:
+        host, port = parse_address(cluster.address)
+        pids = [one.pid for one in cluster.look().processes]
+        asyncio.run(interrupted(Peer(host, port, "ATRIA", "TEST", UpperLayerLimits()), cluster))
+        assert cluster.process.wait(10) == 2
+        assert not any(map(is_alive, pids))

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from cluster.dicom import client, uids
-from cluster.dicom.association import Association, AssociationEnded, Message
+from cluster.dicom.association import Association, AssociationEnded, DataSetStream, Message
 from cluster.dicom.command_set import CommandField, CommandSet
 from cluster.dicom.faults import LocalProtocolError
 from cluster.dicom.limits import UpperLayerLimits
@@ -142,9 +142,14 @@ async def test_a_data_set_that_nobody_reads_makes_the_peer_wait_and_is_bounded_i
 
 
 async def test_what_a_service_leaves_unread_does_not_disturb_the_next_message() -> None:
+    left: list[DataSetStream] = []
+
     async def handle(association: Association) -> None:
         while True:
             message = await association.receive()
+            assert all(data_set._received.buffered_bytes == 0 for data_set in left)
+            if message.data_set is not None:
+                left.append(message.data_set)
             await association.send(message.context.context_id, reply(message, 0xC000))
 
     async with serving(handle) as served, await connected(served.port) as association:
@@ -207,6 +212,27 @@ async def test_a_query_that_is_left_early_is_cancelled_and_the_association_goes_
         answers = client.find(association, uids.STUDY_ROOT_FIND, b"again")
         assert (await anext(answers))[1] == b"again"
         await answers.aclose()
+
+
+async def test_a_cancelled_request_does_not_cancel_a_later_one_of_the_same_message_id() -> None:
+    seen: list[bool] = []
+
+    async def handle(association: Association) -> None:
+        while True:
+            message = await association.receive()
+            assert message.command.message_id == 1
+            await association.send(message.context.context_id, reply(message))
+            seen.append(association.cancelled(1))
+
+    async with serving(handle) as served, await connected(served.port) as association:
+        [context] = association.contexts_for(uids.VERIFICATION)
+        request = CommandSet(CommandField.C_ECHO_RQ, message_id=1, affected_sop_class_uid=uids.VERIFICATION)
+        cancel = CommandSet(CommandField.C_CANCEL_RQ, message_id_being_responded_to=1)
+        await association.send(context.context_id, cancel)
+        for _ in range(2):
+            await association.send(context.context_id, request)
+            await association.receive()
+    assert seen == [False, False]
 
 
 async def test_a_move_yields_its_responses() -> None:

@@ -109,7 +109,7 @@ async def test_a_peer_is_not_timed_out_while_it_waits_for_us() -> None:
 
 async def test_a_peer_that_takes_nothing_is_given_up() -> None:
     limits = UpperLayerLimits(idle_timeout_s=30, message_timeout_s=0.2, artim_timeout_s=0.2)
-    ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    ended: asyncio.Future[tuple[Association, str]] = asyncio.get_running_loop().create_future()
 
     async def flood(association: Association) -> None:
         message = await association.receive()
@@ -117,12 +117,32 @@ async def test_a_peer_that_takes_nothing_is_given_up() -> None:
             while True:
                 await association.send(message.context.context_id, reply(message, 0xFF00), [bytes(1 << 20)])
         except AssociationEnded as error:
-            ended.set_result(error.how)
+            ended.set_result((association, error.how))
             raise
 
     async with serving(flood, limits=limits) as served, raw_association(served.port) as (_, writer):
         writer.write(message(ECHO))
-        assert await ended == "timeout"
+        association, how = await ended
+        assert how == "timeout"
+        await association.closed()
+
+
+async def test_a_peer_that_says_goodbye_and_takes_nothing_is_closed_all_the_same() -> None:
+    limits = UpperLayerLimits(artim_timeout_s=0.2)
+    blocked: asyncio.Future[Association] = asyncio.get_running_loop().create_future()
+
+    async def flood(association: Association) -> None:
+        message = await association.receive()
+        asyncio.get_running_loop().call_later(0.3, blocked.set_result, association)
+        while True:
+            await association.send(message.context.context_id, reply(message, 0xFF00), [bytes(1 << 20)])
+
+    async with serving(flood, limits=limits) as served, raw_association(served.port) as (_, writer):
+        writer.write(message(ECHO))
+        association = await blocked
+        writer.write_eof()
+        async with asyncio.timeout(5):
+            await association.closed()
 
 
 async def test_a_lost_connection_ends_what_is_underway() -> None:

@@ -143,14 +143,3 @@ async def test_what_was_stored_is_found_and_it_is_said_whether_more_may_be_missi
             await finding.aclose()
         assert found == [stored.version]
         assert finding.complete is complete
-
-
-async def test_a_fault_of_our_own_is_a_failed_site_and_no_endless_wait() -> None:
-    async with cluster() as c:
-
-        async def put(*_: object, **__: object) -> None:
-            raise ZeroDivisionError
-
-        c["a"].objects.put = put  # type: ignore[method-assign]  # a fault that nobody thought of
-        stored = await c.grid.store(arrival(), [CONTENT])
-        assert stored.owed == ("a",)

@@ -125,6 +125,12 @@ async def test_too_few_sites_refuse_it_before_the_first_byte() -> None:
             c[name].fail(Fault.BEFORE, "upload")
         with pytest.raises(NotEnoughSites):
             await c.grid.stream(arrival().instance)
+        await c.heal()
+        for name in ("a", "b"):
+            c[name].fail(Fault.BEFORE)
+        await c.grid.sites.probe()
+        with pytest.raises(NotEnoughSites):
+            await c.grid.stream(arrival().instance)
 
 
 async def test_one_that_is_given_up_leaves_nothing(tmp_path: Path) -> None:

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from cluster.nouns import SiteIdentity
 from storage_node.grid.write import STRAGGLERS_LIMIT, NotEnoughSites
 from storage_node.site.failing import Call, Fault
+from storage_node.site.memory import MemoryObjects
 from storage_node.upkeep.repair import Repair
 from tests.integration.grid.cluster import NAMES, PROVENANCE, arrival, cluster
 
@@ -141,6 +143,18 @@ async def test_a_straggler_of_a_refused_write_adds_no_row(tmp_path: Path) -> Non
         assert not await c["a"].rows()
 
 
+async def test_a_straggler_of_a_write_that_is_refused_for_its_rows_adds_none(tmp_path: Path) -> None:
+    async with cluster(tmp_path) as c:
+        c["a"].fail(Fault.BEFORE, "add")
+        c["c"].fail(Fault.HANG, "put")
+        with pytest.raises(NotEnoughSites):
+            await c.grid.store(arrival(), PARTS)
+        c["c"].heal()
+        await c.grid.tasks.drain()
+        assert [len(site.object_digests()) for site in c.sites.values()] == [1, 1, 1]
+        assert not await c["c"].rows()
+
+
 async def test_a_site_that_hangs_costs_one_time_limit_and_few_writes_their_grace() -> None:
     async with cluster(grace_s=0.05, timeout_s=60) as c:
         c["c"].fail(Fault.HANG, "put")
@@ -259,3 +273,42 @@ async def test_folders_that_are_moved_away_while_we_write_cost_no_acknowledged_i
         assert report.open == 0
         for digest in digests:
             await c.check_everywhere(digest)
+
+
+async def test_a_fault_of_our_own_is_a_failed_site_and_no_endless_wait() -> None:
+    def script(call: Call) -> Fault | None:
+        if call.method == "put":
+            raise ZeroDivisionError
+        return None
+
+    async with cluster() as c:
+        c["a"].objects.script = script
+        stored = await c.grid.store(arrival(), PARTS)
+        assert stored.owed == ("a",)
+        await c.check_acknowledged(stored.version.digest)
+
+
+async def test_a_fault_of_our_own_in_a_probe_is_not_the_last_of_all_probes() -> None:
+    def script(call: Call) -> Fault | None:
+        if call.method == "identity":
+            raise ZeroDivisionError
+        return None
+
+    async with cluster() as c:
+        c["a"].fail(Fault.BEFORE)
+        await c.grid.sites.wait_until(lambda health: not health["a"].up)
+        probes = len(c["a"].objects.calls)
+        c["a"].objects.script = script
+        while len(c["a"].objects.calls) < probes + 3:  # noqa: ASYNC110  # it is called, and tells nobody
+            await asyncio.sleep(0.01)
+        c["a"].heal()
+        await c.grid.sites.wait_until(lambda health: health["a"].up)
+
+
+async def test_halves_of_different_sites_are_no_site(tmp_path: Path) -> None:
+    async with cluster() as c:
+        memory = c["b"].objects.objects
+        assert isinstance(memory, MemoryObjects)
+        memory.expected = SiteIdentity("b", "another", 1)
+        await c.grid.sites.wait_until(lambda health: not health["b"].up)
+        assert "different sites" in c.grid.health()["b"].why

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -42,9 +43,14 @@ def test_an_association_has_room_for_the_query_context(wanted: list[Located]) ->
 
 
 def test_more_contexts_than_fit_beside_the_query_take_another_association() -> None:
-    wanted = [Located("1.1", "2.1", f"3.{i:03}", f"1.2.3.{i}", ("1.2.840.10008.1.2.1",)) for i in range(300)]
-    sizes = [[len(request.instances) for request in requests] for requests in plan(wanted)]
-    assert sizes == [[127], [127], [46]]
+    def sizes(series: Callable[[int], str]) -> list[list[int]]:
+        wanted = [
+            Located("1.1", series(i), f"3.{i:03}", f"1.2.3.{i}", ("1.2.840.10008.1.2.1",)) for i in range(300)
+        ]
+        return [[len(request.instances) for request in requests] for requests in plan(wanted)]
+
+    assert sizes(lambda i: "2.1") == [[127], [127], [46]]
+    assert sizes(lambda i: f"2.{i:03}") == [[1] * 127, [1] * 127, [1] * 46]
 
 
 @pytest.mark.parametrize("uid", ["..", ".", "../../etc/passwd", "/etc/passwd", "1.2/3", "1.2\n3", "%2e%2e"])

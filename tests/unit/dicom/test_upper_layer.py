@@ -196,6 +196,13 @@ FAULTS: dict[str, tuple[bytes, FaultKind, int]] = {
         FaultKind.FRAGMENT,
         5,
     ),
+    "another context within a data set": (
+        p_data(pdv(encoded(STORE, has_data_set=True), COMMAND | LAST))
+        + p_data(pdv(bytes(100), 0))
+        + p_data(pdv(bytes(100), 0, 3)),
+        FaultKind.FRAGMENT,
+        5,
+    ),
     "a command set that cannot be read": (
         p_data(pdv(b"\xff" * 20, COMMAND | LAST)),
         FaultKind.COMMAND_SET,

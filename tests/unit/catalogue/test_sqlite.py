@@ -1,0 +1,300 @@
+"""An SQLite catalogue when its file goes, comes, is another, or is shared."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import sys
+from collections.abc import AsyncIterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cluster.nouns import Level
+from storage_node.catalogue import schema, sqlite_file
+from storage_node.catalogue.matching import Query
+from storage_node.catalogue.protocol import CatalogueUnavailable
+from storage_node.catalogue.sqlite import SqliteCatalogue
+from tests.contract.catalogue.conftest import IDENTITY
+from tests.contract.catalogue.rows import debt, row
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    folder = tmp_path / "site-a"
+    folder.mkdir()
+    SqliteCatalogue.create(folder / "catalogue.sqlite", IDENTITY)
+    return folder / "catalogue.sqlite"
+
+
+@pytest.fixture
+async def catalogue(file: Path) -> AsyncIterator[SqliteCatalogue]:
+    opened = SqliteCatalogue("a", file, IDENTITY)
+    yield opened
+    await opened.close()
+
+
+async def _nothing_works(catalogue: SqliteCatalogue, reason: str) -> None:
+    one = row()
+    for call in (
+        catalogue.add(one),
+        catalogue.owe([debt(one)]),
+        catalogue.settle([debt(one)]),
+        catalogue.debts(1),
+        catalogue.rows_of(one.version.instance),
+        catalogue.counts(),
+        catalogue.identity(),
+        anext(catalogue.walk()),
+        anext(catalogue.find(Query(Level.STUDY), 1)),
+    ):
+        with pytest.raises(CatalogueUnavailable, match=reason) as caught:
+            await call
+        assert "\n" not in str(caught.value)
+
+
+async def test_a_missing_file_is_unavailable_and_never_made(tmp_path: Path) -> None:
+    missing = tmp_path / "away" / "catalogue.sqlite"
+    catalogue = SqliteCatalogue("a", missing, IDENTITY)
+    await _nothing_works(catalogue, "No such file")
+    missing.parent.mkdir()
+    await _nothing_works(catalogue, "No such file")
+    assert list(missing.parent.iterdir()) == []
+    SqliteCatalogue.create(missing, IDENTITY)
+    assert await catalogue.add(row()) == 1, "it needs no restart when its file is there"
+    await catalogue.close()
+
+
+def test_a_file_that_vanishes_before_it_is_opened_is_not_made(tmp_path: Path) -> None:
+    with pytest.raises(sqlite3.OperationalError):
+        sqlite_file._connect(tmp_path / "catalogue.sqlite")
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_another_sites_file_is_not_used(file: Path) -> None:
+    for other in (
+        replace(IDENTITY, name="b"),
+        replace(IDENTITY, site_id="another"),
+        replace(IDENTITY, generation=2),
+    ):
+        catalogue = SqliteCatalogue("a", file, other)
+        await _nothing_works(catalogue, "another was expected")
+        await catalogue.close()
+
+
+async def test_a_folder_moved_away_takes_no_writes_and_works_again_when_it_is_back(
+    catalogue: SqliteCatalogue, file: Path
+) -> None:
+    before, after = row(), row(sop="1.2.9")
+    await catalogue.add(before)
+    assert (await catalogue.counts()).versions == 1
+    away = file.parent.with_name("away")
+    file.parent.rename(away)
+    await _nothing_works(catalogue, "No such file")
+    assert not file.parent.exists()
+    away.rename(file.parent)
+    await catalogue.add(after)
+    assert (await catalogue.counts()).versions == 2
+
+
+async def test_a_commit_into_a_folder_that_is_moved_meanwhile_is_not_confirmed(
+    catalogue: SqliteCatalogue, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await catalogue.add(row())
+    away = file.parent.with_name("away")
+    checks = []
+
+    def check(opened: sqlite_file.DatabaseFile) -> None:
+        checks.append(opened)
+        original(opened)
+        if len(checks) == 2:  # before the commit, after what is changed: the last moment
+            file.parent.rename(away)
+
+    original = sqlite_file.DatabaseFile.check
+    monkeypatch.setattr(sqlite_file.DatabaseFile, "check", check)
+    with pytest.raises(CatalogueUnavailable):
+        await catalogue.add(row(sop="1.2.9"))
+    assert len(checks) == 3
+    monkeypatch.undo()
+    with closing(sqlite3.connect(away / file.name)) as connection:
+        (versions,) = connection.execute("SELECT count(*) FROM versions").fetchone()
+    assert versions == 2, "it may have been done all the same"
+
+
+async def test_a_swapped_file_is_noticed_and_left_unharmed(catalogue: SqliteCatalogue, file: Path) -> None:
+    await catalogue.add(row())
+    away = file.parent.with_name("away")
+    file.parent.rename(away)
+    file.parent.mkdir()
+    SqliteCatalogue.create(file, IDENTITY)
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute(
+            "INSERT INTO debts VALUES (1, 'x', 'x', 'x', 'x', 'x')"
+        )  # is in its write-ahead log now
+        with pytest.raises(CatalogueUnavailable, match="another file"):
+            await catalogue.add(row(sop="1.2.9"))
+        assert file.with_name(f"{file.name}-wal").stat().st_size > 0
+    assert (await catalogue.counts()).debts == 1, "the restored copy is used from then on"
+    with closing(sqlite3.connect(away / file.name)) as moved:
+        assert moved.execute("SELECT count(*) FROM versions").fetchone() == (1,)
+
+
+@pytest.mark.parametrize("content", [b"", b"no database" * 1000])
+async def test_a_file_that_is_no_database_is_unavailable(file: Path, content: bytes) -> None:
+    file.write_bytes(content)
+    catalogue = SqliteCatalogue("a", file, IDENTITY)
+    await _nothing_works(catalogue, "catalogue.sqlite: ")
+    await catalogue.close()
+
+
+async def test_a_failing_transaction_leaves_the_writer_alive(catalogue: SqliteCatalogue, file: Path) -> None:
+    await catalogue.add(row())
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("ALTER TABLE debts RENAME TO mislaid")
+        with pytest.raises(CatalogueUnavailable, match="no such table"):
+            await catalogue.add(row(sop="1.2.9"), [debt(row())])
+        other.execute("ALTER TABLE mislaid RENAME TO debts")
+    assert (await catalogue.counts()).versions == 1, "nothing of it was kept"
+    await catalogue.add(row(sop="1.2.9"))
+
+
+async def test_one_bad_change_does_no_harm_to_those_it_shares_a_transaction_with(
+    catalogue: SqliteCatalogue,
+) -> None:
+    bad = row(sop="1.2.8")
+    bad = replace(bad, version=replace(bad.version, size_bytes=2**70))
+    good = [row(sop=f"1.2.9.{n}") for n in range(5)]
+    added = await asyncio.gather(*map(catalogue.add, [*good[:2], bad, *good[2:]]), return_exceptions=True)
+    assert [type(outcome) for outcome in added] == [int, int, OverflowError, int, int, int]
+    assert (await catalogue.counts()).versions == 5
+
+
+async def test_a_newer_schema_is_refused_in_one_line(catalogue: SqliteCatalogue, file: Path) -> None:
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("UPDATE alembic_version SET version_num = '9999'")
+    await _nothing_works(catalogue, "schema 9999, and this Atria knows up to")
+
+
+@pytest.mark.parametrize(
+    "statement", ["DELETE FROM alembic_version", "UPDATE alembic_version SET version_num = '0000a'"]
+)
+async def test_a_schema_that_cannot_be_upgraded_is_told_in_one_line(
+    catalogue: SqliteCatalogue, file: Path, statement: str
+) -> None:
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute(statement)
+    await _nothing_works(catalogue, "cannot be brought to schema")
+
+
+async def test_an_older_schema_is_upgraded_when_it_is_opened(
+    catalogue: SqliteCatalogue, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    migrated = []
+
+    def migrate(connection: sqlite3.Connection) -> None:
+        migrated.append(connection)
+        connection.execute("UPDATE alembic_version SET version_num = '0002'")
+
+    await catalogue.add(row())
+    await catalogue.close()
+    monkeypatch.setattr(sqlite_file, "REVISION", "0002")
+    monkeypatch.setattr(sqlite_file, "_migrate", migrate)
+    newer = SqliteCatalogue("a", file, IDENTITY)
+    assert (await newer.counts()).versions == 1
+    await newer.add(row(sop="1.2.9"))
+    assert len(migrated) == 1
+    await newer.close()
+
+
+async def test_a_change_outlives_a_process_that_is_killed(file: Path) -> None:
+    script = (
+        "import asyncio, os, sys; from pathlib import Path\n"
+        "from storage_node.catalogue.sqlite import SqliteCatalogue\n"
+        "from tests.contract.catalogue.conftest import IDENTITY\n"
+        "from tests.contract.catalogue.rows import row\n"
+        "async def main():\n"
+        "    catalogue = SqliteCatalogue('a', Path(sys.argv[1]), IDENTITY)\n"
+        "    await asyncio.gather(*(catalogue.add(row(sop=f'1.2.{n}')) for n in range(50)))\n"
+        "    os.kill(os.getpid(), 9)\n"
+        "asyncio.run(main())\n"
+    )
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", script, str(file))
+    assert await process.wait() == -9
+    catalogue = SqliteCatalogue("a", file, IDENTITY)
+    assert (await catalogue.counts()).versions == 50
+    await catalogue.close()
+
+
+async def test_two_that_write_one_file_lose_nothing(file: Path) -> None:
+    both = [SqliteCatalogue("a", file, IDENTITY) for _ in range(2)]
+    orders = await asyncio.gather(
+        *(both[n % 2].add(row(content=str(n))) for n in range(60)),
+        *(both[n % 2].add(row(sop=f"1.2.9.{n}")) for n in range(60)),
+    )
+    assert sorted(orders[:60]) == list(range(1, 61)), "each met all that were before it"
+    assert (await both[0].counts()).instances == 61
+    for catalogue in both:
+        await catalogue.close()
+
+
+async def test_a_cancelled_call_does_no_harm(catalogue: SqliteCatalogue) -> None:
+    tasks = [asyncio.create_task(catalogue.add(row(sop=f"1.2.{n}"))) for n in range(20)]
+    await asyncio.sleep(0)
+    for task in tasks[::2]:
+        task.cancel()
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert all(isinstance(outcome, asyncio.CancelledError) for outcome in outcomes[::2])
+    assert (await catalogue.counts()).versions >= 10
+
+
+def test_making_is_whole_or_not_at_all_and_never_over_something_else(tmp_path: Path) -> None:
+    file = tmp_path / "catalogue.sqlite"
+    SqliteCatalogue.create(file, IDENTITY)
+    SqliteCatalogue.create(file, IDENTITY)
+    assert [path.name for path in tmp_path.iterdir()] == [file.name]
+    with pytest.raises(FileExistsError):
+        SqliteCatalogue.create(file, replace(IDENTITY, generation=2))
+    other = tmp_path / "notes.txt"
+    other.write_text("mine")
+    with pytest.raises(FileExistsError):
+        SqliteCatalogue.create(other, IDENTITY)
+    assert other.read_text() == "mine"
+    with pytest.raises(FileNotFoundError):
+        SqliteCatalogue.create(tmp_path / "away" / "catalogue.sqlite", IDENTITY)
+
+
+def test_the_migrations_lead_to_the_schema_of_the_code(file: Path) -> None:
+    import sqlalchemy
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+
+    engine = sqlalchemy.create_engine(f"sqlite:///{file}")
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert context.get_current_revision() == schema.REVISION
+        assert compare_metadata(context, schema.metadata) == []
+        made = {
+            sql for (sql,) in connection.exec_driver_sql("SELECT sql FROM sqlite_master WHERE type = 'table'")
+        }
+    engine.dispose()
+    assert sum("WITHOUT ROWID" in sql for sql in made) == 2
+
+
+def test_the_code_is_written_for_the_last_migration() -> None:
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
+    from storage_node.catalogue import migrations
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    assert ScriptDirectory.from_config(config).get_heads() == [schema.REVISION]
+
+
+async def test_durability_is_asked_of_sqlite(file: Path) -> None:
+    opened = sqlite_file.DatabaseFile("a", file, IDENTITY)
+    with opened.opened() as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
+    opened.close()

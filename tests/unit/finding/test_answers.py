@@ -1,0 +1,126 @@
+"""Identifiers of C-FIND responses, read back by pydicom."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from io import BytesIO
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydicom import Dataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filereader import read_dataset
+from pydicom.filewriter import write_dataset
+
+from cluster.dicom.elements import Element, pack
+from cluster.dicom.header import HeaderReader
+from cluster.nouns import Level
+from storage_node.catalogue.matching import Model, Query, Request
+from storage_node.catalogue.protocol import Match
+from storage_node.services.answers import answer
+from tests.contract.catalogue.rows import CT, MR, row
+
+IMPLICIT, EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
+SYNTAXES = [IMPLICIT, EXPLICIT]
+
+
+def match(header: bytes | None = None) -> Match:
+    stands = row("1.2", "1.2.3", "1.2.3.4", study_date="20240101", number="7", series_number="2")
+    return Match(
+        uid=("1.2",),
+        header=stands.header if header is None else header,
+        version=stands.version,
+        instances=5,
+        series=2,
+        studies=1,
+        modalities=("CT", "SR"),
+        sop_classes=(CT, MR),
+        order=1,
+        precedence="",
+        fingerprint=0,
+    )
+
+
+def told(found: Match, level: Level, *requested: int, syntax: str = EXPLICIT) -> Dataset:
+    data = answer(found, Request(Model.STUDY, Query(level), tuple(sorted(requested))), syntax, "ATRIA")
+    return read_dataset(BytesIO(data), syntax == IMPLICIT, True)
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES)
+def test_an_answer_has_what_was_asked_for_in_the_order_of_tags(syntax: str) -> None:
+    found = told(match(), Level.STUDY, 0x0020000D, 0x00100010, 0x00080020, 0x00091010, syntax=syntax)
+    assert list(found.keys()) == [0x00080020, 0x00080052, 0x00080054, 0x00091010, 0x00100010, 0x0020000D]
+    assert (found.StudyDate, found.PatientName, found.StudyInstanceUID) == ("20240101", "Doe^Jane", "1.2")
+    assert (found.QueryRetrieveLevel, found.RetrieveAETitle) == ("STUDY", "ATRIA")
+    assert not found[0x00091010].value, "what is not known comes back without a value"
+
+
+@pytest.mark.parametrize(
+    ("level", "expected"),
+    [
+        (Level.PATIENT, {0x00201200: 1, 0x00201202: 2, 0x00201204: 5}),
+        (Level.STUDY, {0x00201206: 2, 0x00201208: 5, 0x00080061: ["CT", "SR"], 0x00080062: [CT, MR]}),
+        (Level.SERIES, {0x00201209: 5, 0x00200011: 2}),
+        (Level.IMAGE, {0x00083002: EXPLICIT, 0x00200013: 7, 0x00080018: "1.2.3.4"}),
+    ],
+)
+def test_what_is_counted_is_told_at_its_level(level: Level, expected: dict[int, object]) -> None:
+    counted = (0x00201200, 0x00201202, 0x00201204, 0x00201206, 0x00201208, 0x00201209, 0x00083002)
+    below = (0x00080061, 0x00080062, 0x00200011, 0x00200013, 0x00080018)
+    found = told(match(), level, 0x00080056, *counted, *below)
+    assert found.InstanceAvailability == "ONLINE"
+    for tag in (*counted, *below):
+        if tag in expected:
+            assert found[tag].value == expected[tag]
+        elif level is not Level.IMAGE or tag != 0x00200011:
+            assert not found[tag].value, f"{tag:08X}"
+
+
+def test_a_senders_own_counts_are_not_passed_on() -> None:
+    header = pack({0x00201208: Element("IS", b"99"), 0x00080061: Element("CS", b"XX")})
+    found = told(match(header), Level.SERIES, 0x00201208, 0x00080061)
+    assert not found[0x00201208].value
+    assert not found[0x00080061].value
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES)
+def test_text_beyond_ascii_comes_with_its_character_set(syntax: str) -> None:
+    header = row(name="Müller^Jürgen", character_set="ISO_IR 192").header
+    found = told(match(header), Level.STUDY, 0x00100010, syntax=syntax)
+    assert (found.SpecificCharacterSet, found.PatientName) == ("ISO_IR 192", "Müller^Jürgen")
+    plain = told(match(row(character_set="ISO_IR 192").header), Level.STUDY, 0x00100010, syntax=syntax)
+    assert "SpecificCharacterSet" not in plain
+
+
+@pytest.mark.parametrize("stored", SYNTAXES)
+@pytest.mark.parametrize("syntax", SYNTAXES)
+def test_sequences_are_told_in_the_encoding_of_the_answer(stored: str, syntax: str) -> None:
+    item = Dataset()
+    item.CodeValue, item.CodeMeaning = "T-D1100", "Head"
+    item.PurposeOfReferenceCodeSequence = [Dataset()]
+    whole = Dataset()
+    whole.ProcedureCodeSequence = [item, item]
+    out = DicomBytesIO()
+    out.is_little_endian, out.is_implicit_VR = True, stored == IMPLICIT
+    write_dataset(out, whole)
+    reader = HeaderReader(stored)
+    reader.feed(out.getvalue())
+    found = told(match(pack(reader.elements)), Level.STUDY, 0x00081032, syntax=syntax)
+    assert found.ProcedureCodeSequence == whole.ProcedureCodeSequence
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from([0x00080020, 0x00081032, 0x00100010, 0x00280010, 0x00091010, 0x00081150]),
+        st.builds(Element, st.sampled_from([None, "SQ", "UN", "LO", "US", "UI"]), st.binary(max_size=40)),
+    ),
+    st.sampled_from(SYNTAXES),
+)
+def test_whatever_was_stored_can_be_told(elements: dict[int, Element], syntax: str) -> None:
+    request = Request(Model.STUDY, Query(Level.IMAGE), tuple(sorted(elements)))
+    data = answer(replace(match(), header=pack(elements)), request, syntax, "ATRIA")
+    reader = HeaderReader(syntax)
+    reader.feed(data)
+    reader.close()
+    assert {*elements, 0x00080052, 0x00080054} <= reader.elements.keys()
