@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cluster.nouns import Buffer, SiteIdentity
+    from storage_node.site.direct_file import DirectFile
 
 T = TypeVar("T")
 
@@ -42,8 +43,6 @@ THREADS: Final = 8
 """Calls that one site's disk works on at once, in one process."""
 QUEUE_LIMIT: Final = 256
 """Calls that wait for a thread."""
-SYNC_EVERY_BYTES: Final = 32 * 1024 * 1024
-"""How far an upload's writing may be ahead of the disk: what is left to sync when it is completed."""
 _LISTED_AT_ONCE: Final = 256
 
 _NO_OBJECTS: Final = frozenset({IDENTITY_FILE, f"{INCOMING}/"})
@@ -196,12 +195,10 @@ class FileUpload:
         self._root = root
         self._key = key
         self._metadata = metadata
-        self._written = 0
-        self._synced = 0
         self._lock = threading.Lock()
-        """Held by the thread that uses the handle: a call may be given up while its thread still writes."""
-        self._temporary, self._fd = root.new_file()
-        self._forget = weakref.finalize(self, _forget, root, self._temporary, self._fd)
+        """Held by the thread that uses the file: a call may be given up while its thread still writes."""
+        self._file = root.new_file()
+        self._forget = weakref.finalize(self, _forget, root, self._file)
 
     async def write(self, parts: Sequence[Buffer]) -> None:
         """Append the parts (see `Upload.write`)."""
@@ -210,12 +207,7 @@ class FileUpload:
     def _write(self, parts: Sequence[Buffer]) -> None:
         with self._lock:
             self._check()
-            start = self._written
-            self._written += site_root.write_all(self._fd, parts)
-            site_root.start_writeback(self._fd, start, self._written - start)
-            if self._written - self._synced >= SYNC_EVERY_BYTES:
-                os.fdatasync(self._fd)
-                self._synced = self._written
+            self._file.write(parts)
 
     async def complete(self) -> None:
         """Make the object durable, then visible (see `Upload.complete`)."""
@@ -225,7 +217,7 @@ class FileUpload:
         with self._lock:
             try:
                 self._check()
-                _publish(self._root, self._key, self._temporary, self._fd, self._metadata)
+                _publish(self._root, self._key, self._file, self._metadata)
                 self._root.check()
             finally:
                 self._forget()
@@ -245,50 +237,48 @@ class FileUpload:
             self._forget()
 
 
-def _forget(root: Root, temporary: str, fd: int) -> None:
-    os.close(fd)
-    root.discard(temporary)
+def _forget(root: Root, file: DirectFile) -> None:
+    file.close()
+    root.discard(file.name)
 
 
 def _put(root: Root, key: str, parts: Sequence[Buffer], metadata: Mapping[str, str]) -> None:
-    temporary, fd = root.new_file()
+    file = root.new_file()
     try:
-        site_root.write_all(fd, parts)
-        site_root.start_writeback(fd)
-        _publish(root, key, temporary, fd, metadata)
+        file.write(parts)
+        _publish(root, key, file, metadata)
     except BaseException:
-        root.discard(temporary)
+        root.discard(file.name)
         raise
     finally:
-        os.close(fd)
+        file.close()
 
 
-def _publish(root: Root, key: str, temporary: str, fd: int, metadata: Mapping[str, str]) -> None:
+def _publish(root: Root, key: str, file: DirectFile, metadata: Mapping[str, str]) -> None:
     """Make a written file durable, then visible at its key with its metadata, then that durable.
 
     The folder is locked, against other processes too, while names in it change: so who deletes finds object
     and metadata of one and the same put. Closing it is what unlocks it.
     """
-    beside, metadata_fd = root.new_file()
+    beside = root.new_file()
     try:
         try:
-            site_root.write_all(metadata_fd, [json.dumps(dict(metadata)).encode("ascii")])
-            site_root.start_writeback(metadata_fd)
-            os.fsync(fd)
-            os.fsync(metadata_fd)
+            beside.write([json.dumps(dict(metadata)).encode("ascii")])
+            file.sync()
+            beside.sync()
         finally:
-            os.close(metadata_fd)
+            beside.close()
         path, _, name = key.rpartition("/")
         folder = root.open_folder(path)
         try:
             fcntl.flock(folder, fcntl.LOCK_EX)
-            _rename(root, beside, folder, name + METADATA_SUFFIX)
-            _rename(root, temporary, folder, name)
+            _rename(root, beside.name, folder, name + METADATA_SUFFIX)
+            _rename(root, file.name, folder, name)
             root.sync_folders(path, folder)
         finally:
             os.close(folder)
     except BaseException:
-        root.discard(beside)
+        root.discard(beside.name)
         raise
 
 

@@ -21,13 +21,11 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from cluster.nouns import SiteIdentity
+from storage_node.site.direct_file import DirectFile
 from storage_node.site.protocol import SiteUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
-
-    from cluster.nouns import Buffer
 
 IDENTITY_FILE: Final = "_site.json"
 INCOMING: Final = "_incoming"
@@ -37,9 +35,7 @@ ABANDONED_AFTER_S: Final = 6 * 3600.0
 """Age at which a file in `_incoming` that nobody has written to is no live writer's."""
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _KNOWN_FOLDERS: Final = 4096
-_IOV_MAX: Final = os.sysconf("SC_IOV_MAX")
 
 log = structlog.get_logger()
 
@@ -197,16 +193,15 @@ class Root:
             with suppress(KeyError):  # another thread was quicker
                 self._durable_folders.popitem(last=False)
 
-    def new_file(self) -> tuple[str, int]:
-        """Make a file in `_incoming`; return its name and a handle to write to.
+    def new_file(self) -> DirectFile:
+        """Make a file in `_incoming`.
 
         Raises
         ------
         SiteUnavailable
         """
-        name = secrets.token_hex(16)
         try:
-            return name, os.open(name, _CREATE, 0o666, dir_fd=self.incoming)
+            return DirectFile(secrets.token_hex(16), self.incoming)
         except OSError as error:
             raise self._unavailable(f"{self._folder / INCOMING}: {error.strerror}") from error
 
@@ -229,25 +224,3 @@ class Root:
                         swept += 1
         if swept:
             log.info("site.swept", site=self._expected.name, files=swept)
-
-
-def write_all(fd: int, parts: Sequence[Buffer]) -> int:
-    """Write all parts, in as few calls as the kernel allows; return how many bytes that were."""
-    views = [memoryview(part).cast("B") for part in parts if len(part)]
-    total = 0
-    while views:
-        written = os.writev(fd, views[:_IOV_MAX])
-        total += written
-        done = 0
-        while done < len(views) and written >= views[done].nbytes:
-            written -= views[done].nbytes
-            done += 1
-        del views[:done]
-        if written:
-            views[0] = views[0][written:]
-    return total
-
-
-def start_writeback(fd: int, start: int = 0, length: int = 0) -> None:
-    """Have the kernel begin to write what is dirty, so that the sync to come has less to wait for."""
-    os.posix_fadvise(fd, start, length, os.POSIX_FADV_DONTNEED)

@@ -145,7 +145,7 @@ async def test_a_disk_that_takes_no_more_is_a_site_that_is_down_and_leaves_nothi
     folder: Path, site: FileSystemObjects, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     await put(site, "s/x")
-    for name in ("writev", "fsync", "rename"):
+    for name in ("write", "fsync", "rename"):
         with monkeypatch.context() as patch:
 
             def fail(*_: object, **__: object) -> int:
