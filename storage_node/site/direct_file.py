@@ -25,7 +25,17 @@ BUFFER_BYTES: Final = 1024 * 1024
 ALIGNMENT_BYTES: Final = 4096
 """What memory, file offset and length must be multiples of: the largest block of any disk in use."""
 
-_spare = threading.local()
+
+class _Spares(threading.local):
+    """The aligned buffers that a thread has used and will use again: their pages are there already."""
+
+    def __init__(self) -> None:
+        self.buffers: list[mmap.mmap] = []
+
+
+_spares = _Spares()
+_SPARES_LIMIT: Final = 2
+"""An object and its metadata are written at the same time."""
 
 
 class DirectFile:
@@ -116,11 +126,9 @@ class DirectFile:
 
 
 def _take_buffer() -> mmap.mmap:
-    """Return an aligned buffer: this thread's spare one, if it has one."""
-    buffer: mmap.mmap | None = getattr(_spare, "buffer", None)
-    _spare.buffer = None
-    return mmap.mmap(-1, BUFFER_BYTES) if buffer is None else buffer
+    return _spares.buffers.pop() if _spares.buffers else mmap.mmap(-1, BUFFER_BYTES)
 
 
 def _give_back(buffer: mmap.mmap) -> None:
-    _spare.buffer = buffer
+    if len(_spares.buffers) < _SPARES_LIMIT:
+        _spares.buffers.append(buffer)
