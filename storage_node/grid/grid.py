@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 HEDGE_AFTER_S: Final = 0.25
 """How long a read waits for one site before it asks another as well."""
 
-_INLINE_LIMIT_BYTES: Final = 64 * 1024
+_INLINE_LIMIT_BYTES: Final = 1024 * 1024
+"""Up to this size a digest costs the other associations less than the way to a thread and back."""
 
 log = structlog.get_logger()
 

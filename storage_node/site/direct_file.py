@@ -26,16 +26,8 @@ ALIGNMENT_BYTES: Final = 4096
 """What memory, file offset and length must be multiples of: the largest block of any disk in use."""
 
 
-class _Spares(threading.local):
-    """The aligned buffers that a thread has used and will use again: their pages are there already."""
-
-    def __init__(self) -> None:
-        self.buffers: list[mmap.mmap] = []
-
-
-_spares = _Spares()
-_SPARES_LIMIT: Final = 2
-"""An object and its metadata are written at the same time."""
+_spare = threading.local()
+"""The aligned buffer that a thread has used and will use again: its pages are there already."""
 
 
 class DirectFile:
@@ -84,22 +76,31 @@ class DirectFile:
                 self._filled += taken
                 rest = rest[taken:]
                 if self._filled == BUFFER_BYTES:
-                    self._flush(0, BUFFER_BYTES)
+                    self._hand_over(0, BUFFER_BYTES)
                     self._filled = 0
 
-    def sync(self) -> None:
-        """Write what is left and make the content durable; nothing can be appended after it.
+    def flush(self) -> None:
+        """Write what is left; nothing can be appended after it.
 
         Raises
         ------
         OSError
         """
         aligned = self._filled - self._filled % ALIGNMENT_BYTES
-        self._flush(0, aligned)
+        self._hand_over(0, aligned)
         if aligned < self._filled:
             self._use_page_cache()
-            self._flush(aligned, self._filled)
+            self._hand_over(aligned, self._filled)
         self._filled = 0
+
+    def sync(self) -> None:
+        """Write what is left, and make the content durable.
+
+        Raises
+        ------
+        OSError
+        """
+        self.flush()
         os.fsync(self._fd)
 
     def close(self) -> None:
@@ -109,7 +110,7 @@ class DirectFile:
             os.close(fd)
             _give_back(self._buffer)
 
-    def _flush(self, start: int, end: int) -> None:
+    def _hand_over(self, start: int, end: int) -> None:
         with memoryview(self._buffer) as view:
             while start < end:
                 try:
@@ -126,9 +127,10 @@ class DirectFile:
 
 
 def _take_buffer() -> mmap.mmap:
-    return _spares.buffers.pop() if _spares.buffers else mmap.mmap(-1, BUFFER_BYTES)
+    buffer: mmap.mmap | None = getattr(_spare, "buffer", None)
+    _spare.buffer = None
+    return mmap.mmap(-1, BUFFER_BYTES) if buffer is None else buffer
 
 
 def _give_back(buffer: mmap.mmap) -> None:
-    if len(_spares.buffers) < _SPARES_LIMIT:
-        _spares.buffers.append(buffer)
+    _spare.buffer = buffer

@@ -1,8 +1,8 @@
 """A site whose objects are files.
 
 The file of an object is at its key, below the site's folder; its user metadata is in a file beside it, of the
-same name and `.meta`. Files are written in `_incoming`, synced, renamed into place, and the folders synced
-after them: first the metadata, then the object, so that whoever sees an object finds its metadata. (An object
+same name and `.meta`. Both are written in `_incoming`, synced, with the folders on the way, and renamed into
+place: first the metadata, then the object, so that whoever sees an object finds its metadata. (An object
 whose metadata file is missing or damaged all the same is shown with none: the catalogue's row has the
 provenance, too.)
 
@@ -260,26 +260,41 @@ def _publish(root: Root, key: str, file: DirectFile, metadata: Mapping[str, str]
     The folder is locked, against other processes too, while names in it change: so who deletes finds object
     and metadata of one and the same put. Closing it is what unlocks it.
     """
-    beside = root.new_file()
+    path, _, name = key.rpartition("/")
+    folder = root.open_folder(path)
     try:
+        beside = _write_metadata(root, file, metadata)
         try:
-            beside.write([json.dumps(dict(metadata)).encode("ascii")])
-            file.sync()
-            beside.sync()
-        finally:
-            beside.close()
-        path, _, name = key.rpartition("/")
-        folder = root.open_folder(path)
-        try:
+            root.sync_above(path)
             fcntl.flock(folder, fcntl.LOCK_EX)
-            _rename(root, beside.name, folder, name + METADATA_SUFFIX)
+            _rename(root, beside, folder, name + METADATA_SUFFIX)
             _rename(root, file.name, folder, name)
-            root.sync_folders(path, folder)
-        finally:
-            os.close(folder)
+            os.fsync(folder)
+        except BaseException:
+            root.discard(beside)
+            raise
+    finally:
+        os.close(folder)
+
+
+def _write_metadata(root: Root, file: DirectFile, metadata: Mapping[str, str]) -> str:
+    """Write the file that comes beside an object's, make both durable, and return its name.
+
+    All that is new is written before anything is synced: one commit of the file system's journal is then
+    enough for both files and the folder that they will be in.
+    """
+    beside, handle = root.new_small_file()
+    try:
+        os.write(handle, json.dumps(dict(metadata)).encode("ascii"))
+        file.flush()
+        os.fsync(handle)
+        file.sync()
     except BaseException:
-        root.discard(beside.name)
+        root.discard(beside)
         raise
+    finally:
+        os.close(handle)
+    return beside
 
 
 def _rename(root: Root, temporary: str, folder: int, name: str) -> None:

@@ -16,7 +16,8 @@ import weakref
 from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Final
+from itertools import count
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import structlog
 
@@ -25,7 +26,10 @@ from storage_node.site.direct_file import DirectFile
 from storage_node.site.protocol import SiteUnavailable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+T = TypeVar("T")
 
 IDENTITY_FILE: Final = "_site.json"
 INCOMING: Final = "_incoming"
@@ -35,6 +39,7 @@ ABANDONED_AFTER_S: Final = 6 * 3600.0
 """Age at which a file in `_incoming` that nobody has written to is no live writer's."""
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _KNOWN_FOLDERS: Final = 4096
 
 log = structlog.get_logger()
@@ -103,6 +108,9 @@ class Root:
         self.check_identity()
         self.incoming = self._open_incoming()
         weakref.finalize(self, os.close, self.incoming)
+        self._writer = secrets.token_hex(8)
+        """Tells the files of this handle in `_incoming` from those of others, in whatever process."""
+        self._numbers = count()
         self._durable_folders: OrderedDict[str, None] = OrderedDict()
 
     def check(self) -> None:
@@ -156,7 +164,7 @@ class Root:
     def open_folder(self, path: str) -> int:
         """Return a handle of a folder below, which is made when it is not there.
 
-        Every folder on the way is durable in the one above it when `sync_folders` has returned.
+        Every folder on the way is durable in the one above it when `sync_above` has returned.
         """
         self._make_folder(path)
         return os.open(path or ".", _DIRECTORY, dir_fd=self.fd)
@@ -173,13 +181,12 @@ class Root:
             self._make_folder(path)
         self._durable_folders.pop(path, None)
 
-    def sync_folders(self, path: str, folder: int) -> None:
-        """Make the entries of a folder durable, and its own entry, and those of the folders above it.
+    def sync_above(self, path: str) -> None:
+        """Make the entry of a folder durable, and those of the folders above it.
 
         Another writer may have made any of them a moment ago without having synced it yet, so each counts as
         durable only once this process has synced the folder above it.
         """
-        os.fsync(folder)
         while path and path not in self._durable_folders:
             above = path.rpartition("/")[0]
             handle = os.open(above or ".", _DIRECTORY, dir_fd=self.fd)
@@ -194,14 +201,26 @@ class Root:
                 self._durable_folders.popitem(last=False)
 
     def new_file(self) -> DirectFile:
-        """Make a file in `_incoming`.
+        """Make a file in `_incoming`, for an object.
 
         Raises
         ------
         SiteUnavailable
         """
+        return self._new(lambda name: DirectFile(name, self.incoming))
+
+    def new_small_file(self) -> tuple[str, int]:
+        """Make a file in `_incoming`, and return its name and a handle to write to.
+
+        Raises
+        ------
+        SiteUnavailable
+        """
+        return self._new(lambda name: (name, os.open(name, _CREATE, 0o666, dir_fd=self.incoming)))
+
+    def _new(self, make: Callable[[str], T]) -> T:
         try:
-            return DirectFile(secrets.token_hex(16), self.incoming)
+            return make(f"{self._writer}-{next(self._numbers)}")
         except OSError as error:
             raise self._unavailable(f"{self._folder / INCOMING}: {error.strerror}") from error
 

@@ -203,10 +203,10 @@ async def test_an_object_without_readable_metadata_is_shown_with_none(
     assert await site.get("s/x") == b"x"
 
 
-async def test_the_object_is_synced_before_it_is_seen_and_each_folder_after(
+async def test_the_object_and_the_way_to_it_are_synced_before_it_is_seen_and_its_name_after(
     folder: Path, site: FileSystemObjects, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The order that makes it durable: both files, then their names, then each folder that has a new name."""
+    """The order that makes it durable: both files, the folders above, then their names in their folder."""
     events: list[str] = []
     real_sync, real_rename = os.fsync, os.rename
 
@@ -225,16 +225,16 @@ async def test_the_object_is_synced_before_it_is_seen_and_each_folder_after(
     assert [event.partition(" ")[0] for event in events[:2]] == ["sync", "sync"]
     assert all("_incoming/" in event for event in events[:2])
     assert events[2:] == [
-        "rename x.dcm.meta",
-        "rename x.dcm",
-        "sync st/se/i",
         "sync st/se",
         "sync st",
         "sync .",
+        "rename x.dcm.meta",
+        "rename x.dcm",
+        "sync st/se/i",
     ]
     events.clear()
     await put(site, "st/se/j/x.dcm")
-    assert events[4:] == ["sync st/se/j", "sync st/se"]
+    assert events[2:] == ["sync st/se", "rename x.dcm.meta", "rename x.dcm", "sync st/se/j"]
 
 
 async def test_leftovers_are_swept_when_they_are_old(folder: Path) -> None:
