@@ -12,7 +12,6 @@ import errno
 import fcntl
 import mmap
 import os
-import threading
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -26,8 +25,9 @@ ALIGNMENT_BYTES: Final = 4096
 """What memory, file offset and length must be multiples of: the largest block of any disk in use."""
 
 
-_spare = threading.local()
-"""The aligned buffer that a thread has used and will use again: its pages are there already."""
+_spares: Final[list[mmap.mmap]] = []
+"""Aligned buffers that were used and will be used again, the last one first: their pages are there already."""
+_SPARES_LIMIT: Final = 32
 
 
 class DirectFile:
@@ -127,10 +127,12 @@ class DirectFile:
 
 
 def _take_buffer() -> mmap.mmap:
-    buffer: mmap.mmap | None = getattr(_spare, "buffer", None)
-    _spare.buffer = None
-    return mmap.mmap(-1, BUFFER_BYTES) if buffer is None else buffer
+    try:
+        return _spares.pop()
+    except IndexError:
+        return mmap.mmap(-1, BUFFER_BYTES)
 
 
 def _give_back(buffer: mmap.mmap) -> None:
-    _spare.buffer = buffer
+    if len(_spares) < _SPARES_LIMIT:
+        _spares.append(buffer)
