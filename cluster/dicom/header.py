@@ -11,19 +11,12 @@ import zlib
 from typing import Final, TypeAlias
 
 from cluster.dicom.elements import Element, are_known, character_sets
-from cluster.dicom.walker import (
-    EXPLICIT_BIG_ENDIAN,
-    IMPLICIT_LITTLE_ENDIAN,
-    DataSetCutShort,
-    HeaderError,
-    Walker,
-)
+from cluster.dicom.transfer_syntaxes import DEFLATED_EXPLICIT_VR_LE, EXPLICIT_VR_BE
+from cluster.dicom.walker import DataSetCutShort, HeaderError, Walker
 
-__all__ = ["EXPLICIT_BIG_ENDIAN", "IMPLICIT_LITTLE_ENDIAN", "DataSetCutShort", "HeaderError", "HeaderReader"]
+__all__ = ["DataSetCutShort", "HeaderError", "HeaderReader"]
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
-
-DEFLATED_EXPLICIT_LITTLE_ENDIAN: Final = "1.2.840.10008.1.2.1.99"
 
 SOP_CLASS_UID: Final = 0x00080016
 SOP_INSTANCE_UID: Final = 0x00080018
@@ -49,8 +42,8 @@ _SWAP_BYTES: Final = {
 class HeaderReader:
     """Reads a data set's header from its bytes, fed in order and in pieces of any size.
 
-    Kept are the top-level elements before the pixel data, as far as the limits go. A deflated data set is
-    inflated only as far as its header goes; of any other the structure is followed to its end.
+    Kept are the top-level elements before the pixel data, as far as the limits go. The structure is followed
+    to its end; that of a deflated data set as far as a limit goes.
 
     Parameters
     ----------
@@ -70,8 +63,9 @@ class HeaderReader:
         self.complete = False
         """Whether all of the header has been read: pixel data has begun, or nothing more can be read."""
         self._room = {False: limit_bytes - limit_bytes // 2, True: limit_bytes // 2}
-        self._is_big_endian = transfer_syntax_uid == EXPLICIT_BIG_ENDIAN
-        self._is_deflated = transfer_syntax_uid == DEFLATED_EXPLICIT_LITTLE_ENDIAN
+        self._is_big_endian = transfer_syntax_uid == EXPLICIT_VR_BE
+        self._is_deflated = transfer_syntax_uid == DEFLATED_EXPLICIT_VR_LE
+        self._inflates = self._is_deflated
         self._inflater = zlib.decompressobj(-zlib.MAX_WBITS)
         self._inflated_bytes = 0
         self._walker = Walker(transfer_syntax_uid, value_limit_bytes, self._keep)
@@ -104,7 +98,7 @@ class HeaderReader:
 
     @property
     def missing_bytes(self) -> int:
-        """How many bytes the pixel data, or the fragment of it that has begun, still lacks by its length."""
+        """How many bytes the pixel data still lacks by its length, or the fragment or what is behind it."""
         return self._walker.missing_bytes
 
     @property
@@ -141,6 +135,7 @@ class HeaderReader:
                 self._walker.feed(view)
         except HeaderError:
             self._walker.stop()
+            self._inflates = False
             if None in map(self._uid, _IDENTITY):
                 raise
             # What it is, is known: what is merely odd is not refused.
@@ -154,11 +149,11 @@ class HeaderReader:
         Raises
         ------
         DataSetCutShort
-            It ends in the middle of an element before the pixel data. For the pixel data itself see
-            `missing_bytes`.
+            It ends in the middle of an element before the pixel data, or of what is deflated. For the pixel
+            data itself see `missing_bytes`.
         """
         self._walker.close()
-        if self._is_deflated and not self.complete and not self._inflater.eof:
+        if self._inflates and not self._inflater.eof:
             raise DataSetCutShort("the deflated data set ends before its end")
 
     def _uid(self, tag: int) -> str | None:
@@ -166,9 +161,9 @@ class HeaderReader:
         return (element.value.decode("latin_1").strip(" \0") or None) if element else None
 
     def _inflate(self, view: memoryview) -> None:
-        """Take bytes of a deflated data set (PS3.5 A.5), as far as the header goes."""
+        """Take bytes of a deflated data set (PS3.5 A.5), to its end or as far as the limit goes."""
         data: Buffer = view
-        while data and not self._inflater.eof and not self.complete:
+        while data and self._inflates and not self._inflater.eof:
             try:
                 piece = self._inflater.decompress(data, _INFLATE_BYTES)
             except zlib.error as error:
@@ -176,11 +171,12 @@ class HeaderReader:
             data = self._inflater.unconsumed_tail
             self._inflated_bytes += len(piece)
             if self._inflated_bytes > _INFLATED_LIMIT_BYTES:
-                raise HeaderError("the deflated data set has no end to its header")
+                if not self.complete:
+                    raise HeaderError("the deflated data set has no end to its header")
+                self._inflates = False
+                self._walker.stop()
             self._walker.feed(memoryview(piece))
             self.complete = self._walker.complete
-        if self.complete:
-            self._walker.stop()
 
     def _keep(self, tag: int, vr: str | None, value: bytes) -> None:
         if tag not in _IDENTITY:

@@ -44,6 +44,9 @@ SERVICES: Final = frozenset(
 )
 """The services that are offered besides storage (PS3.4 annexes A and C)."""
 
+_COMPOSITE_STORAGE_ROOT: Final = "1.2.840.10008.5.1.4.1.1."
+"""All SOP classes below it are stored (PS3.4 B.5), the retired ones too, whose name may be gone."""
+
 ACCEPTANCE: Final = 0
 ABSTRACT_SYNTAX_NOT_SUPPORTED: Final = 3
 TRANSFER_SYNTAXES_NOT_SUPPORTED: Final = 4
@@ -187,7 +190,11 @@ def _roles(
 
 @functools.cache
 def _sop_classes() -> tuple[frozenset[str], frozenset[str]]:
-    """Return the SOP classes that are stored, and those of all other services that are known."""
+    """Return the SOP classes that are stored, and all else that PS3.6 registers.
+
+    A service that is retired is not storage because nobody speaks it any more.
+    """
+    from pydicom._uid_dict import UID_dictionary
     from pynetdicom import sop_class
 
     stored = frozenset(sop_class._STORAGE_CLASSES.values()) | frozenset(
@@ -195,4 +202,13 @@ def _sop_classes() -> tuple[frozenset[str], frozenset[str]]:
     )
     tables = [table for name, table in vars(sop_class).items() if name.endswith("_CLASSES")]
     known = frozenset(uid for table in tables for uid in table.values() if isinstance(uid, str))
-    return stored, known - stored
+    registered = frozenset(
+        uid for uid, entry in UID_dictionary.items() if not _is_named_storage(uid, entry[0])
+    )
+    return stored, (known | registered) - stored
+
+
+def _is_named_storage(uid: str, name: str) -> bool:
+    words = name.split()
+    is_storage = "Storage" in words and "Commitment" not in words and "Service" not in words
+    return is_storage or uid.startswith(_COMPOSITE_STORAGE_ROOT)

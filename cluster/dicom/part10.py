@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from cluster.dicom.elements import VR_OF_16_BIT_LENGTH, VR_OF_32_BIT_LENGTH
-from cluster.dicom.header import EXPLICIT_BIG_ENDIAN, IMPLICIT_LITTLE_ENDIAN, Buffer
-
-EXPLICIT_LITTLE_ENDIAN: Final = "1.2.840.10008.1.2.1"
+from cluster.dicom.header import Buffer
+from cluster.dicom.transfer_syntaxes import EXPLICIT_VR_BE, EXPLICIT_VR_LE, IMPLICIT_VR_LE
 
 IMPLEMENTATION_CLASS_UID: Final = "2.25.100701708561513581688113890095217180433"
 IMPLEMENTATION_VERSION_NAME: Final = "ATRIA"
@@ -126,8 +125,8 @@ def _read_meta(data: bytes, position: int) -> tuple[dict[int, bytes], int]:
 def _guess(data: bytes, offset: int) -> str:
     """Guess a native transfer syntax from a data set's first element; its group is below 0x0100."""
     if data[offset + 4 : offset + 6] not in _VRS:
-        return IMPLICIT_LITTLE_ENDIAN
-    return EXPLICIT_BIG_ENDIAN if data[offset] == 0 and data[offset + 1] else EXPLICIT_LITTLE_ENDIAN
+        return IMPLICIT_VR_LE
+    return EXPLICIT_VR_BE if data[offset] == 0 and data[offset + 1] else EXPLICIT_VR_LE
 
 
 def _looks_like_a_data_set(data: bytes) -> bool:

@@ -36,6 +36,11 @@ class AssociationRejected(Exception):
         self.source = rejection.source
         self.reason = rejection.reason
 
+    @property
+    def is_permanent(self) -> bool:
+        """Whether the same request would be rejected again (PS3.8 9.3.4)."""
+        return self.result == 1
+
 
 @dataclass(frozen=True, slots=True)
 class ProposedContext:

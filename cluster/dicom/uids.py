@@ -1,4 +1,4 @@
-"""The UIDs of the service classes that Atria knows by name (PS3.4, PS3.6 annex A); all else is storage."""
+"""The UIDs of the SOP classes that Atria knows by name (PS3.4, PS3.6 annex A); all else is storage."""
 
 from __future__ import annotations
 
@@ -12,3 +12,6 @@ PATIENT_ROOT_GET: Final = "1.2.840.10008.5.1.4.1.2.1.3"
 STUDY_ROOT_FIND: Final = "1.2.840.10008.5.1.4.1.2.2.1"
 STUDY_ROOT_MOVE: Final = "1.2.840.10008.5.1.4.1.2.2.2"
 STUDY_ROOT_GET: Final = "1.2.840.10008.5.1.4.1.2.2.3"
+
+MEDIA_STORAGE_DIRECTORY: Final = "1.2.840.10008.1.3.10"
+"""Of a DICOMDIR, which lists files (PS3.3 F): it exists in files only, and no association carries it."""

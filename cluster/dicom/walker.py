@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import Final
 
 from cluster.dicom.elements import VR_OF_16_BIT_LENGTH, VR_OF_32_BIT_LENGTH
-
-IMPLICIT_LITTLE_ENDIAN: Final = "1.2.840.10008.1.2"
-EXPLICIT_BIG_ENDIAN: Final = "1.2.840.10008.1.2.2"
+from cluster.dicom.transfer_syntaxes import EXPLICIT_VR_BE, IMPLICIT_VR_LE
 
 _PIXEL_DATA: Final = frozenset((0x7FE00008, 0x7FE00009, 0x7FE00010))
+_BEHIND_PIXEL_DATA: Final = frozenset((0xFFFAFFFA, 0xFFFCFFFC))
+"""Digital Signatures Sequence and Data Set Trailing Padding: what may follow in good order (PS3.3 C.12.1)."""
 _ITEM: Final = 0xFFFEE000
 _ITEM_END: Final = 0xFFFEE00D
 _SEQUENCE_END: Final = 0xFFFEE0DD
@@ -66,8 +66,8 @@ class Walker:
         """What was odd, in words of one kind each."""
         self._value_limit = value_limit_bytes
         self._keep = keep
-        self._explicit = transfer_syntax_uid != IMPLICIT_LITTLE_ENDIAN
-        order = ">" if transfer_syntax_uid == EXPLICIT_BIG_ENDIAN else "<"
+        self._explicit = transfer_syntax_uid != IMPLICIT_VR_LE
+        order = ">" if transfer_syntax_uid == EXPLICIT_VR_BE else "<"
         self._explicit_header = struct.Struct(f"{order}HH2sH").unpack_from
         self._implicit_header = struct.Struct(f"{order}HHI").unpack_from
         self._long = struct.Struct(f"{order}I").unpack_from
@@ -83,7 +83,7 @@ class Walker:
 
     @property
     def missing_bytes(self) -> int:
-        """How many bytes the pixel data, or the fragment of it that has begun, still lacks by its length."""
+        """How many bytes the pixel data still lacks by its length, or the fragment or what is behind it."""
         return self._skip if self.complete else 0
 
     @property
@@ -132,8 +132,8 @@ class Walker:
         if step is None:
             return
         if self.complete:
-            if self._carry.strip(b"\0"):
-                self._skip = self._skip or 8 - len(self._carry)
+            if self._is_cut_in_a_header(step):
+                self._skip = 1
             elif not self._skip and step == self._fragments:
                 self.oddities.add("no_sequence_delimiter")
             return
@@ -141,6 +141,12 @@ class Walker:
             raise DataSetCutShort(f"the data set ends within an element, after {self._position} bytes")
         if self._carry:
             self.oddities.add("trailing_padding")
+
+    def _is_cut_in_a_header(self, step: Callable[[bytes, int], int]) -> bool:
+        """Whether what is left, at the end, begins an item or an element of the pixel data or behind it."""
+        if step != self._trailer:
+            return bool(self._carry.strip(b"\0"))
+        return len(self._carry) >= 4 and self._tag(self._carry.ljust(8, b"\0"), 0) in _BEHIND_PIXEL_DATA
 
     def _start(self, data: bytes, position: int) -> int:
         """Pass over a File Meta group that should not be there, then see how the data set is encoded."""
@@ -337,7 +343,26 @@ class Walker:
         return position
 
     def _trailer(self, data: bytes, position: int) -> int:
-        """Take no notice of what comes after the pixel data."""
-        if position < len(data):
-            self._step = None
-        return len(data)
+        """Pass over what may stand behind the pixel data, and take no notice of what should not."""
+        end = len(data)
+        while end - position >= 8:
+            if self._tag(data, position) not in _BEHIND_PIXEL_DATA:
+                self._step = None
+                return end
+            header = self._element_header(data, position, self._explicit)
+            if header is None:
+                return position
+            _, _, length, size = header
+            if length == _UNDEFINED:
+                self._step = None
+                return end
+            stop = position + size + length
+            if stop > end:
+                self._skip = stop - end
+                return end
+            position = stop
+        return position
+
+    def _tag(self, data: bytes, position: int) -> int:
+        group, number, _ = self._implicit_header(data, position)
+        return int(group << 16 | number)

@@ -27,7 +27,9 @@ from storage_node.catalogue.protocol import CatalogueUnavailable, Match
 if TYPE_CHECKING:
     from storage_node.catalogue.protocol import Catalogue
 
-_RECOUNTED = Counter("atria_find_recounted_total", "Entities of which catalogues said otherwise")
+_RECOUNTED = Counter(
+    "atria_find_recounted_total", "Patients, studies and series on which catalogues differed, counted anew"
+)
 _FAILED = Counter("atria_find_failed_catalogues_total", "Catalogues that failed during a find", ["site"])
 
 ANSWER_TIMEOUT_S: Final = 10.0

@@ -6,9 +6,9 @@ import struct
 from io import BytesIO
 from typing import TYPE_CHECKING, Final
 
-from cluster.dicom.elements import SPECIFIC_CHARACTER_SET, Element, unpack
+from cluster.dicom.elements import SPECIFIC_CHARACTER_SET, VR_OF_16_BIT_LENGTH, Element, unpack
 from cluster.dicom.elements import VR_OF_32_BIT_LENGTH as _LONG_VRS
-from cluster.dicom.header import IMPLICIT_LITTLE_ENDIAN
+from cluster.dicom.transfer_syntaxes import IMPLICIT_VR_LE
 from cluster.nouns import Level
 from storage_node.catalogue.attributes import (
     ATTRIBUTES,
@@ -32,6 +32,7 @@ _PATIENT_STUDIES, _PATIENT_SERIES, _PATIENT_INSTANCES = 0x00201200, 0x00201202, 
 _STUDY_SERIES, _STUDY_INSTANCES = 0x00201206, 0x00201208
 _SERIES_INSTANCES: Final = 0x00201209
 
+_VRS: Final = VR_OF_16_BIT_LENGTH | _LONG_VRS
 _LEVELS: Final = tuple(Level)
 
 
@@ -62,7 +63,7 @@ def answer(match: Match, request: Request, transfer_syntax_uid: str, ae_title: s
     character_set = header.get(SPECIFIC_CHARACTER_SET)
     if character_set is not None and not all(_is_plain(element.value) for element in elements.values()):
         elements[SPECIFIC_CHARACTER_SET] = character_set
-    return encode(elements, explicit=transfer_syntax_uid != IMPLICIT_LITTLE_ENDIAN)
+    return encode(elements, explicit=transfer_syntax_uid != IMPLICIT_VR_LE)
 
 
 def encode(elements: Elements, *, explicit: bool) -> bytes:
@@ -70,7 +71,7 @@ def encode(elements: Elements, *, explicit: bool) -> bytes:
     parts: list[bytes] = []
     for tag in sorted(elements):
         stored_vr, value = elements[tag]
-        vr = stored_vr or _dictionary_vr(tag)
+        vr = stored_vr if stored_vr in _VRS else _dictionary_vr(tag)
         if vr == "SQ":
             value = _sequence(value, was_explicit=stored_vr is not None, explicit=explicit)
         if len(value) % 2:
@@ -154,17 +155,12 @@ def _sequence(value: bytes, *, was_explicit: bool, explicit: bool) -> bytes:
     """Return the items of a sequence in the encoding of the answer; none if they cannot be read."""
     if was_explicit == explicit or not value:
         return value
-    from pydicom import Sequence
-    from pydicom.dataelem import DataElement
-    from pydicom.filebase import DicomBytesIO
     from pydicom.filereader import read_sequence
-    from pydicom.filewriter import write_sequence
 
-    out = DicomBytesIO()
-    out.is_little_endian, out.is_implicit_VR = True, not explicit
+    from storage_node.services.native_encoding import encode_items
+
     try:
-        items: Sequence = read_sequence(BytesIO(value), not was_explicit, True, len(value), "iso8859")
-        write_sequence(out, DataElement(0x00081140, "SQ", items), ["iso8859"])
+        items = read_sequence(BytesIO(value), not was_explicit, True, len(value), "iso8859")
+        return encode_items(items, explicit=explicit)
     except Exception:  # pydicom raises anything on what is malformed: the answer goes without
         return b""
-    return out.getvalue()

@@ -2,7 +2,8 @@
 
 What is stored is never touched. A copy on its way out is re-encoded only when the peer has accepted no
 presentation context for the transfer syntax that it is stored in, and only among the little-endian native
-ones, where each value stays what it was, byte by byte.
+ones, where each value stays what it was, byte by byte: no value is decoded, so none can be spoiled, and none
+can get into a log line.
 """
 
 from __future__ import annotations
@@ -10,11 +11,9 @@ from __future__ import annotations
 from io import BytesIO
 from typing import Final
 
-EXPLICIT: Final = "1.2.840.10008.1.2.1"
-IMPLICIT: Final = "1.2.840.10008.1.2"
-DEFLATED: Final = "1.2.840.10008.1.2.1.99"
+from cluster.dicom.transfer_syntaxes import DEFLATED_EXPLICIT_VR_LE, EXPLICIT_VR_LE, IMPLICIT_VR_LE
 
-NATIVE: Final = (EXPLICIT, IMPLICIT, DEFLATED)
+NATIVE: Final = (EXPLICIT_VR_LE, IMPLICIT_VR_LE, DEFLATED_EXPLICIT_VR_LE)
 """Transfer syntaxes that can be made from one another."""
 
 
@@ -23,7 +22,7 @@ class NotConvertible(Exception):
 
 
 def convert(data_set: bytes, source: str, target: str) -> bytes:
-    """Re-encode a data set.
+    """Re-encode a data set. Group lengths (PS3.5 7.2) go, as they would no longer be true.
 
     Parameters
     ----------
@@ -41,21 +40,21 @@ def convert(data_set: bytes, source: str, target: str) -> bytes:
         raise NotConvertible(f"from {source} to {target}: only native transfer syntaxes are converted")
     import zlib
 
-    from pydicom.filebase import DicomBytesIO
     from pydicom.filereader import read_dataset
-    from pydicom.filewriter import write_dataset
+
+    from storage_node.services.native_encoding import encode
 
     try:
-        plain = zlib.decompress(data_set, -zlib.MAX_WBITS) if source == DEFLATED else data_set
-        elements = read_dataset(BytesIO(plain), source == IMPLICIT, is_little_endian=True)
-        out = DicomBytesIO()
-        out.is_little_endian = True
-        out.is_implicit_VR = target == IMPLICIT
-        write_dataset(out, elements)
+        encoded = (
+            zlib.decompress(data_set, -zlib.MAX_WBITS) if source == DEFLATED_EXPLICIT_VR_LE else data_set
+        )
+        if (source == IMPLICIT_VR_LE) != (target == IMPLICIT_VR_LE):
+            elements = read_dataset(BytesIO(encoded), source == IMPLICIT_VR_LE, is_little_endian=True)
+            encoded = encode(elements, explicit=target != IMPLICIT_VR_LE)
     except Exception as error:  # pydicom raises whatever a malformed element makes it stumble over
-        raise NotConvertible(f"from {source} to {target}: {type(error).__name__}: {error}") from error
-    encoded = out.getvalue()
-    if target == DEFLATED:
+        # Its message may quote values.
+        raise NotConvertible(f"from {source} to {target}: {type(error).__name__}") from error
+    if target == DEFLATED_EXPLICIT_VR_LE:
         deflater = zlib.compressobj(wbits=-zlib.MAX_WBITS)
         encoded = deflater.compress(encoded) + deflater.flush()
         encoded += b"\0" * (len(encoded) % 2)

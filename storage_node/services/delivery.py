@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cluster.nouns import Buffer, Version
     from storage_node.grid.grid import Grid
 
-_DELIVERED = Counter("atria_delivered_instances_total", "Instances sent to a peer", ["outcome"])
+_DELIVERED = Counter("atria_delivered_instances_total", "C-STORE sub-operations, by outcome", ["outcome"])
 
 log = structlog.get_logger()
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import structlog
 from prometheus_client import Counter
 
+from cluster.dicom.elements import PackedHeaderError, pack
 from storage_node.grid.find import NoCatalogue
 from storage_node.services.answers import answer
 from storage_node.services.identifier import MAY_BE_INCOMPLETE, read_find
@@ -17,10 +18,14 @@ from storage_node.services.status import Refusal, Status
 if TYPE_CHECKING:
     from cluster.dicom.association import Association, Message
     from cluster.settings import Limits
+    from storage_node.catalogue.matching import Request
+    from storage_node.catalogue.protocol import Match
     from storage_node.grid.grid import Grid
 
 _FINDS = Counter("atria_finds_total", "C-FIND requests by their final status", ["status"])
 _INCOMPLETE = Counter("atria_incomplete_finds_total", "Finds that fewer catalogues answered than it takes")
+
+_ROTTEN = Counter("atria_find_rotten_rows_total", "Matches whose header cannot be read any more")
 
 log = structlog.get_logger()
 
@@ -47,6 +52,7 @@ class FindService:
 
     async def _answer(self, association: Association, message: Message) -> tuple[Status, str | None]:
         request = await read_find(message, self.limits)
+        pending = Status.PENDING_WITHOUT_OPTIONAL_KEYS if request.unmatched else Status.PENDING
         limit = self.limits.find_matches
         finding = self.grid.find(request.query, limit + 1)
         matches = 0
@@ -59,8 +65,8 @@ class FindService:
                     return Status.OUT_OF_RESOURCES, f"more than {limit} matches: ask for less"
                 await association.send(
                     message.context.context_id,
-                    reply(message.command, Status.PENDING),
-                    [answer(match, request, message.context.transfer_syntax, self.ae_title)],
+                    reply(message.command, pending),
+                    [self._identifier(match, request, message.context.transfer_syntax)],
                 )
         except NoCatalogue as error:
             raise Refusal(Status.OUT_OF_RESOURCES, "no catalogue answers: try again later") from error
@@ -70,3 +76,12 @@ class FindService:
             _INCOMPLETE.inc()
             return Status.SUCCESS, MAY_BE_INCOMPLETE
         return Status.SUCCESS, None
+
+    def _identifier(self, match: Match, request: Request, transfer_syntax: str) -> bytes:
+        """Return what is told of a match; of one whose row has rotted, what is known without its header."""
+        try:
+            return answer(match, request, transfer_syntax, self.ae_title)
+        except PackedHeaderError as error:
+            _ROTTEN.inc()
+            log.warning("find.rotten_row", digest=match.version.digest, reason=str(error))
+            return answer(replace(match, header=pack({})), request, transfer_syntax, self.ae_title)

@@ -62,6 +62,8 @@ class MoveService:
         move = _Move(self, association, message, destination, Progress(remaining=len(selection.versions)))
         for batch in _batches(selection.versions):
             await move.deliver(batch)
+            if move.requestor.ended:
+                break
             if move.cancelled:
                 await finish(association, message, move.progress, Status.CANCEL)
                 return
@@ -99,11 +101,11 @@ class _Move:
                 async with self._connected(versions) as association:
                     await self._send_all(association, waiting)
             except (AssociationRejected, AssociationEnded, NoCopy, OSError) as error:
-                if self.requestor.ended:
-                    raise
                 self.trouble = f"{self.destination.ae_title}: {error}"
                 log.warning("move.interrupted", association=self.requestor.id, reason=self.trouble)
-            if not waiting or self.cancelled:
+                if isinstance(error, AssociationRejected) and error.is_permanent:
+                    break
+            if not waiting or self.cancelled or self.requestor.ended:
                 return
         for version in waiting:
             self.progress.count(version.instance.sop_instance_uid, Status.UNABLE_TO_PERFORM_SUB_OPERATIONS)

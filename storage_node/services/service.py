@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from cluster.settings import Settings
     from storage_node.grid.grid import Grid
 
-_REQUESTS = Counter("atria_requests_total", "DIMSE requests", ["command"])
+_REQUESTS = Counter("atria_requests_total", "DIMSE requests, by command", ["command"])
 
 _STORE: Final = 0x0001
 _GET: Final = 0x0010
@@ -63,10 +63,14 @@ class Services:
         Raises
         ------
         AssociationEnded
-            It ended: `how` tells whether as it should.
+            It ended: `how` tells whether as it should. A response to nothing that we asked aborts it.
         """
         while True:
             message = await association.receive()
+            if not message.command.is_request:
+                raise association.fail(
+                    f"command {message.command.command_field:04X}H is no answer to what was asked"
+                )
             await self._answer(association, message)
 
     async def _answer(self, association: Association, message: Message) -> None:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from storage_node.services.budget import Budget
 
 _STORED = Counter("atria_stored_instances_total", "Instances that were acknowledged", ["path"])
-_REFUSED = Counter("atria_refused_instances_total", "Instances that were refused", ["status"])
+_REFUSED = Counter("atria_refused_instances_total", "Instances that were refused, by status", ["status"])
 _FLAGGED = Counter("atria_flagged_instances_total", "Instances that were kept though odd", ["flag"])
 _BYTES = Counter("atria_stored_bytes_total", "Bytes of data sets that were acknowledged")
 _SECONDS = Histogram("atria_store_seconds", "From the last fragment of an instance to its answer")

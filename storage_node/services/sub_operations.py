@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from cluster.dicom.transfer_syntaxes import IMPLICIT_VR_LE
 from storage_node.services.reply import reply
 from storage_node.services.status import Status
 
@@ -13,8 +14,8 @@ if TYPE_CHECKING:
 
     from cluster.dicom.association import Association, Message
 
-_IMPLICIT = "1.2.840.10008.1.2"
-
+_COUNT_LIMIT = 0xFFFF
+"""Numbers of sub-operations are US: what is more is told as this (PS3.7 E.1)."""
 _WARNINGS = range(0xB000, 0xC000)
 """Statuses of a C-STORE that stored, with something to say of it (PS3.4 B.2.3)."""
 
@@ -47,7 +48,9 @@ class Progress:
             "number_of_failed_suboperations": self.failed,
             "number_of_warning_suboperations": self.warning,
         }
-        return {"number_of_remaining_suboperations": self.remaining, **counts} if with_remaining else counts
+        if with_remaining:
+            counts["number_of_remaining_suboperations"] = self.remaining
+        return {keyword: min(count, _COUNT_LIMIT) for keyword, count in counts.items()}
 
     def outcome(self) -> Status:
         """Return the final status of a request whose sub-operations were all tried."""
@@ -82,7 +85,7 @@ async def finish(
     """Send the final response, with the Failed SOP Instance UID List if there is one to tell."""
     identifier = None
     if progress.failed_uids:
-        explicit = message.context.transfer_syntax != _IMPLICIT
+        explicit = message.context.transfer_syntax != IMPLICIT_VR_LE
         identifier = [failed_uid_list(progress.failed_uids, explicit=explicit)]
     elements = progress.elements(with_remaining=status == Status.CANCEL)
     await association.send(

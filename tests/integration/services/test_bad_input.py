@@ -3,61 +3,33 @@
 from __future__ import annotations
 
 import struct
+import zlib
 from pathlib import Path
 
 import pytest
 
 from cluster.dicom import client
-from cluster.dicom.association import Association, AssociationEnded
+from cluster.dicom.association import AssociationEnded
 from cluster.dicom.command_set import CommandField, CommandSet
-from cluster.dicom.requestor import ProposedContext
+from cluster.dicom.requestor import ProposedContext, connect
+from cluster.dicom.uids import STUDY_ROOT_FIND as STUDY_FIND
+from cluster.dicom.uids import STUDY_ROOT_GET as STUDY_GET
 from cluster.nouns import Instance
-from storage_node.catalogue.matching import by_uids
 from storage_node.services.status import Status
+from tests.integration.services.instances import CT, element, held, instance, store
 from tests.integration.services.node import EXPLICIT, IMPLICIT, Node, running_node
 
-CT = "1.2.840.10008.5.1.4.1.1.2"
-STUDY_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
-STUDY_GET = "1.2.840.10008.5.1.4.1.2.2.3"
+DEFLATED = "1.2.840.10008.1.2.1.99"
+PRIVATE = "1.2.826.0.1.3680043.9.9999.1"
 
-
-def element(tag: int, vr: str, value: bytes) -> bytes:
-    value += (b"\0" if vr == "UI" else b" ") * (len(value) % 2)
-    head = struct.pack("<HH", tag >> 16, tag & 0xFFFF) + vr.encode()
-    if vr in ("OB", "OW", "SQ", "UN"):
-        return head + b"\0\0" + struct.pack("<I", len(value)) + value
-    return head + struct.pack("<H", len(value)) + value
-
-
-def instance(
-    sop: str = "1.2.3", *, study: str = "1.2", series: str = "1.2.2", sop_class: str = CT, more: bytes = b""
-) -> bytes:
-    return b"".join(
-        (
-            element(0x00080016, "UI", sop_class.encode()),
-            element(0x00080018, "UI", sop.encode()),
-            element(0x0020000D, "UI", study.encode()),
-            element(0x0020000E, "UI", series.encode()),
-            more,
-        )
-    )
-
-
-async def store(
-    association: Association, data_set: bytes, *, sop: str = "1.2.3", sop_class: str = CT
-) -> CommandSet:
-    (context, *_) = association.contexts_for(CT)
-    return await client.store(
-        association,
-        sop_class_uid=context.abstract_syntax,
-        sop_instance_uid=sop,
-        transfer_syntax_uid=context.transfer_syntax,
-        data_set=[data_set],
-    )
-
-
-async def held(node: Node, study: str = "1.2") -> list[Instance]:
-    return [match.version.instance async for match in node.grid.find(by_uids(study=[study]), 100)]
+ITEM, ITEM_END, SEQUENCE_END = (
+    struct.pack("<HHI", 0xFFFE, number, length)
+    for number, length in ((0xE000, 0xFFFFFFFF), (0xE00D, 0), (0xE0DD, 0))
+)
+EMPTY_ITEM = ITEM[:4] + bytes(4)
+FRAGMENT = ITEM[:4] + struct.pack("<I", 100) + bytes(100)
+UNDEFINED_PIXELS = element(0x7FE00010, "OB", b"")[:-4] + b"\xff" * 4 + EMPTY_ITEM
+UNDEFINED_SEQUENCE = element(0x00409999, "SQ", b"")[:-4] + b"\xff" * 4 + ITEM + ITEM_END + SEQUENCE_END
 
 
 @pytest.mark.parametrize(
@@ -74,6 +46,17 @@ async def held(node: Node, study: str = "1.2") -> list[Instance]:
             Status.CANNOT_UNDERSTAND,
             "cut short: 1000 bytes",
         ),
+        (
+            instance(more=element(0x7FE00010, "OW", bytes(50)) + element(0xFFFCFFFC, "OB", bytes(50))[:-7]),
+            Status.CANNOT_UNDERSTAND,
+            "cut short: 7 bytes",
+        ),
+        (
+            instance(more=UNDEFINED_PIXELS + FRAGMENT[:-7]),
+            Status.CANNOT_UNDERSTAND,
+            "cut short: 7 bytes",
+        ),
+        (instance(more=UNDEFINED_SEQUENCE[:-8]), Status.CANNOT_UNDERSTAND, "ends within an element"),
         (b"", Status.CANNOT_UNDERSTAND, "no SOP Instance UID"),
         (bytes(range(256)) * 4, Status.CANNOT_UNDERSTAND, ""),
     ],
@@ -155,6 +138,14 @@ async def test_a_uid_is_never_a_path(node: Node, sop: str, study: str) -> None:
         element(0x00080005, "CS", b"NO SUCH SET"),
         struct.pack("<HH2sH", 0x0010, 0x4000, b"LT", 3) + b"odd",
         element(0xFFFCFFFC, "OB", bytes(100)),
+        element(0x00409999, "SQ", b""),
+        UNDEFINED_SEQUENCE,
+        element(0x00409999, "UN", b"")[:-4] + b"\xff" * 4 + ITEM + ITEM_END + SEQUENCE_END,
+        UNDEFINED_PIXELS + FRAGMENT + FRAGMENT + SEQUENCE_END,
+        UNDEFINED_PIXELS + SEQUENCE_END,
+        element(0x7FE00010, "OW", bytes(10)) + bytes(7),
+        bytes(9),
+        struct.pack("<HH2sH", 0x0028, 0x0010, b"ZZ", 2) + b"\0\1",
     ],
 )
 async def test_what_is_merely_odd_is_kept_as_it_is(node: Node, more: bytes) -> None:
@@ -164,6 +155,51 @@ async def test_what_is_merely_odd_is_kept_as_it_is(node: Node, more: bytes) -> N
     (row,) = await node.grid.rows_of(Instance("1.2", "1.2.2", "1.2.3"))
     stored = b"".join([piece async for piece in node.grid.read(row.version)])
     assert stored.endswith(data_set)
+
+
+async def test_a_stray_group_2_is_kept_too(node: Node) -> None:
+    data_set = element(0x00020010, "UI", EXPLICIT.encode()) + instance()
+    async with await node.connect(ProposedContext(CT, (EXPLICIT,))) as association:
+        assert (await store(association, data_set)).status == Status.SUCCESS
+    (row,) = await node.grid.rows_of(Instance("1.2", "1.2.2", "1.2.3"))
+    assert "group_2" in row.flags
+    assert b"".join([piece async for piece in node.grid.read(row.version)]).endswith(data_set)
+
+
+@pytest.mark.parametrize("cut", [0, 9])
+async def test_a_deflated_instance_is_kept_unless_it_is_cut_short(node: Node, cut: int) -> None:
+    deflater = zlib.compressobj(wbits=-15)
+    whole = deflater.compress(instance(more=element(0x7FE00010, "OW", bytes(range(256)) * 40)))
+    whole += deflater.flush()
+    async with await node.connect(ProposedContext(CT, (DEFLATED,))) as association:
+        response = await store(association, whole[: len(whole) - cut])
+    assert response.status == (Status.CANNOT_UNDERSTAND if cut else Status.SUCCESS)
+    assert len(await held(node)) == (0 if cut else 1)
+
+
+async def test_a_private_class_in_a_private_transfer_syntax_is_kept_as_it_came(node: Node) -> None:
+    data_set = instance(sop_class=PRIVATE, more=UNDEFINED_PIXELS + FRAGMENT + SEQUENCE_END)
+    async with await node.connect(ProposedContext(PRIVATE, (PRIVATE + ".1",))) as association:
+        response = await store(association, data_set, sop_class=PRIVATE)
+        assert response.status == Status.SUCCESS
+    (row,) = await node.grid.rows_of(Instance("1.2", "1.2.2", "1.2.3"))
+    assert (row.version.sop_class_uid, row.version.transfer_syntax_uid) == (PRIVATE, PRIVATE + ".1")
+    assert b"".join([piece async for piece in node.grid.read(row.version)]).endswith(data_set)
+
+
+async def test_of_two_senders_of_one_version_the_earlier_is_remembered(node: Node) -> None:
+    for calling_ae in ("FIRST", "SECOND"):
+        async with await connect(
+            "127.0.0.1",
+            node.port,
+            calling_ae=calling_ae,
+            called_ae="ATRIA",
+            contexts=[ProposedContext(CT, (EXPLICIT,))],
+            limits=node.settings.upper_layer_limits,
+        ) as association:
+            assert (await store(association, instance())).status == Status.SUCCESS
+    (row,) = await node.grid.rows_of(Instance("1.2", "1.2.2", "1.2.3"))
+    assert row.provenance.calling_ae == "FIRST"
 
 
 async def test_a_command_in_a_context_of_another_service_is_answered_0211(node: Node) -> None:

@@ -88,7 +88,22 @@ def test_only_known_storage_classes_are_taken_when_the_policy_says_so() -> None:
     assert [result for result, _ in results(asked, policy)] == [0, 3]
 
 
-@pytest.mark.parametrize("service", [WORKLIST, STORAGE_COMMITMENT, "1.2.840.10008.5.1.1.9", ""])
+RETIRED_STORAGE = ["1.2.840.10008.5.1.4.1.1.5", "1.2.840.10008.5.1.4.1.1.12.77", "1.2.840.10008.5.1.1.29"]
+RETIRED_SERVICES = [
+    "1.2.840.10008.1.20.2",  # Storage Commitment Pull Model
+    "1.2.840.10008.3.1.2.3.1",  # Detached Study Management
+    "1.2.840.10008.5.1.4.32.1",  # General Purpose Worklist - FIND
+]
+
+
+@pytest.mark.parametrize("retired", RETIRED_STORAGE)
+def test_retired_storage_classes_are_taken(retired: str) -> None:
+    assert results(request((retired, (EXPLICIT_VR_LE,)))) == [(0, EXPLICIT_VR_LE)]
+
+
+@pytest.mark.parametrize(
+    "service", [WORKLIST, STORAGE_COMMITMENT, "1.2.840.10008.5.1.1.9", "", *RETIRED_SERVICES, EXPLICIT_VR_LE]
+)
 def test_a_service_that_is_not_offered_is_not_taken_for_storage(service: str) -> None:
     assert results(request((service, (EXPLICIT_VR_LE,)))) == [(3, EXPLICIT_VR_LE)]
 

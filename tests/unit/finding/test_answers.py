@@ -93,6 +93,15 @@ def test_text_beyond_ascii_comes_with_its_character_set(syntax: str) -> None:
     assert "SpecificCharacterSet" not in plain
 
 
+def test_an_element_whose_vr_is_none_is_told_with_that_of_the_dictionary() -> None:
+    header = pack({0x00100010: Element("ZZ", b"Doe^Jane"), 0x00091010: Element("ZZ", b"ab")})
+    found = told(match(header), Level.STUDY, 0x00100010, 0x00091010)
+    assert [(found[tag].VR, found[tag].value) for tag in (0x00100010, 0x00091010)] == [
+        ("PN", "Doe^Jane"),
+        ("UN", b"ab"),
+    ]
+
+
 @pytest.mark.parametrize("stored", SYNTAXES)
 @pytest.mark.parametrize("syntax", SYNTAXES)
 def test_sequences_are_told_in_the_encoding_of_the_answer(stored: str, syntax: str) -> None:

@@ -58,15 +58,35 @@ def test_identity_is_read_in_every_transfer_syntax(syntax: str) -> None:
     assert reader.flags == ()
 
 
-def test_a_deflated_data_set_is_inflated_as_far_as_its_header_goes() -> None:
+def deflate(data: bytes) -> bytes:
     compressor = zlib.compressobj(wbits=-15)
-    deflated = compressor.compress(data_set(after=pixels(10_000_000))) + compressor.flush()
+    return compressor.compress(data) + compressor.flush()
+
+
+def test_what_is_damaged_behind_the_header_of_a_deflated_data_set_is_flagged() -> None:
+    compressor = zlib.compressobj(wbits=-15)
     reader = HeaderReader(DEFLATED)
-    reader.feed(deflated[:300])
+    reader.feed(compressor.compress(data_set(after=pixels(1000)[:100])))
+    reader.feed(compressor.flush(zlib.Z_FULL_FLUSH))
     assert who(reader) == IDENTITY
     assert reader.complete
-    reader.feed(b"what is no deflated data does no harm behind the header")
+    for _ in range(2):
+        reader.feed(b"\xff" * 100)
     reader.close()
+    assert (reader.missing_bytes, reader.flags) == (0, ("unreadable_structure",))
+
+
+def test_a_deflated_data_set_is_followed_to_its_end_as_far_as_the_limit_goes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    deflated = deflate(data_set(after=pixels(2_000_000)))
+    assert read(deflated, DEFLATED).missing_bytes == 0
+    assert read(deflate(data_set(after=pixels(2_000_000)[:-9])), DEFLATED).missing_bytes == 9
+    with pytest.raises(DataSetCutShort):
+        read(deflated[:-20], DEFLATED)
+    monkeypatch.setattr(header, "_INFLATED_LIMIT_BYTES", 1_000_000)
+    reader = read(deflated[:-20], DEFLATED)
+    assert (who(reader), reader.missing_bytes, reader.flags) == (IDENTITY, 0, ())
 
 
 def test_nothing_of_a_large_value_is_held() -> None:
@@ -219,6 +239,17 @@ def test_pixel_data_cut_short_is_told(pixel_data: bytes) -> None:
 def test_what_follows_the_pixel_data_is_no_fault(size: int, trailer: bytes) -> None:
     reader = read(data_set(after=pixels(size) + trailer))
     assert (reader.missing_bytes, reader.flags) == (0, ())
+
+
+@pytest.mark.parametrize("syntax", NATIVE)
+def test_padding_behind_the_pixel_data_is_part_of_the_data_set(syntax: str) -> None:
+    padding = element(0xFFFCFFFC, "OB", bytes(50), syntax=syntax)
+    before = data_set(after=pixels(6, syntax=syntax), syntax=syntax)
+    whole = before + padding
+    assert read(whole, syntax).missing_bytes == 0
+    for length in range(len(before) + 4, len(whole)):
+        for cuts in ((), range(1, length)):
+            assert read(whole[:length], syntax, *cuts).missing_bytes > 0, length
 
 
 def test_fragments_without_their_delimiter_are_flagged_not_missed() -> None:

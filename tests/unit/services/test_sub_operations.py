@@ -50,6 +50,14 @@ def test_the_final_status_follows_from_how_the_sub_operations_went(
     assert progress.completed + progress.failed + progress.warning == len(statuses)
 
 
+@pytest.mark.parametrize("with_remaining", [True, False])
+def test_counts_beyond_16_bits_are_told_as_the_largest_there_is(*, with_remaining: bool) -> None:
+    progress = Progress(remaining=70_000, completed=65_536, failed=3)
+    told = progress.elements(with_remaining=with_remaining)
+    assert told.pop("number_of_remaining_suboperations", 0xFFFF) == 0xFFFF
+    assert list(told.values()) == [0xFFFF, 3, 0]
+
+
 @given(st.text(max_size=200))
 def test_an_error_comment_is_one_that_any_peer_can_take(text: str) -> None:
     comment = error_comment(text)
