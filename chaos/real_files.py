@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from cluster.dicom.uids import MEDIA_STORAGE_DIRECTORY
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pydicom import FileDataset
 
 _RAW_DATA_STORAGE: Final = "1.2.840.10008.5.1.4.1.1.66"
-_MEDIA_STORAGE_DIRECTORY: Final = "1.2.840.10008.1.3.10"
 _PREFIX_OFFSET_BYTES: Final = 128
 
 
@@ -71,7 +72,7 @@ def _read(path: Path) -> FileDataset | None:
         warnings.simplefilter("ignore")  # oddities are why these files are worth sending
         data_set = dcmread(path, force=True)
         sop_class = data_set.get("SOPClassUID") or data_set.file_meta.get("MediaStorageSOPClassUID")
-    if sop_class == _MEDIA_STORAGE_DIRECTORY or (not sop_class and data_set.preamble is None):
+    if sop_class == MEDIA_STORAGE_DIRECTORY or (not sop_class and data_set.preamble is None):
         return None
     return data_set
 

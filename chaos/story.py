@@ -179,7 +179,6 @@ class Story:
         return "exit code 0"
 
     def _peer(self) -> Peer:
-        from deploy import compose
         from deploy.client.peer import Peer
 
         settings = self._host.settings
@@ -188,7 +187,7 @@ class Story:
             self._host.dicom.port,
             called_ae=settings.dicom.ae_title,
             calling_ae="DEMO",
-            limits=compose.upper_layer_limits(settings),
+            limits=settings.upper_layer_limits,
         )
 
     async def _send(

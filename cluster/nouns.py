@@ -86,7 +86,7 @@ class Version:
     digest: str
     """SHA-256 of the whole Part 10 file, 64 lower-case hexadecimal digits."""
     key: str
-    """Where its bytes are, the same at every site."""
+    """Where its bytes are; another at a site whose own row says so, as it may if it was streamed twice."""
     size_bytes: int
     """Size of the Part 10 file."""
     data_set_offset_bytes: int

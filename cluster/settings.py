@@ -5,17 +5,32 @@ A mistake is told by file, key and what was expected; nothing is guessed.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
 from cluster.dicom.limits import UpperLayerLimits
 
-AeTitle = Annotated[
-    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=16, pattern=r"^[ -\[\]-~]+$")
-]
+
+def _ae_title(value: str) -> str:
+    title = value.strip(" ")
+    if not re.fullmatch(r"[ -\[\]-~]{1,16}", title):
+        raise ValueError(f"expected 1 to 16 ASCII characters without backslash, found {value!r}")
+    return title
+
+
+AeTitle = Annotated[str, AfterValidator(_ae_title)]
 """An Application Entity title: 1 to 16 characters of ISO 646 without backslash (PS3.5 6.2, VR AE)."""
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
@@ -159,9 +174,13 @@ class Settings(_Table):
         object.__setattr__(self, "data_folder", folder)
         if not self.sites:
             object.__setattr__(self, "sites", tuple(_default_site(folder, name) for name in ("a", "b", "c")))
-        names = [site.name for site in self.sites]
-        if len(set(names)) != len(names):
-            raise ValueError(f"sites: each needs a name of its own, found {', '.join(names)}")
+        for what, found in (
+            ("a name", [site.name for site in self.sites]),
+            ("an objects folder", [str(site.objects_folder) for site in self.sites]),
+            ("a catalogue file", [str(site.catalogue_file) for site in self.sites]),
+        ):
+            if len(set(found)) != len(found):
+                raise ValueError(f"sites: each needs {what} of its own, found {', '.join(found)}")
         w, n = self.writing.copies_before_success, len(self.sites)
         if not n / 2 < w <= n:
             raise ValueError(
@@ -177,6 +196,11 @@ class Settings(_Table):
             **self.upper_layer.model_dump(),
             command_set_limit_bytes=self.limits.command_set_limit_bytes,
         )
+
+    @property
+    def logs_folder(self) -> Path:
+        """Where the processes of a one-host cluster write their logs."""
+        return self.data_folder / "logs"
 
     @property
     def members_folder(self) -> Path:
@@ -213,12 +237,15 @@ def load(file: Path | None, **overrides: object) -> Settings:
         except tomllib.TOMLDecodeError as error:
             raise SettingsError(f"{file}: is not TOML: {error}") from error
     for key, value in overrides.items():
-        table = values.get(key)
-        values[key] = {**table, **value} if isinstance(table, dict) and isinstance(value, dict) else value
+        table = values.get(key, {})
+        if not isinstance(value, dict):
+            values[key] = value
+        elif isinstance(table, dict):  # else the file is wrong there, and stays so: validation tells
+            values[key] = {**table, **value}
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
-        raise SettingsError(f"{file or 'settings'}: {_first(error)}") from error
+        raise SettingsError(f"{file}: {_first(error)}" if file else _first(error)) from error
 
 
 def _first(error: ValidationError) -> str:
@@ -227,5 +254,7 @@ def _first(error: ValidationError) -> str:
     if details["type"] == "extra_forbidden":
         return f"{where}: there is no such setting"
     said = details["msg"].removeprefix("Value error, ")
+    if said.startswith("Input should be "):
+        said = f"expected {said.removeprefix('Input should be ')}, found {details['input']!r}"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     return f"{where}: {said}{more}" if where else f"{said}{more}"

@@ -2,7 +2,8 @@
 
 An image is half a megabyte, allocated when it arrives and freed when it is stored. By default glibc gives
 such a block back to the kernel at once, asks for it again for the next image, and pays for each of its pages
-again: with four associations that more than halved what a worker received (`docs/decisions`).
+again: with four associations that more than halved what a worker received
+(`docs/decisions/0007-freed-blocks-are-kept.md`).
 """
 
 from __future__ import annotations

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import os
 import signal
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -103,6 +105,11 @@ class Child:
         self._stopping.set()
         self._signal(signal.SIGKILL)
 
+    def end_hung(self, process_id: int) -> None:
+        """End it, if it still is the process that hangs; it is started again."""
+        if self._process is not None and self._process.pid == process_id:
+            self._signal(signal.SIGKILL)
+
     async def _run_once(self) -> int:
         _rotate(self._log_file)
         with self._log_file.open("ab") as out:
@@ -115,7 +122,7 @@ class Child:
                 stdout=out,
                 stderr=out,
                 start_new_session=True,
-                preexec_fn=_die_with_parent,
+                preexec_fn=partial(_die_with, os.getpid()),
             )
         try:
             if self._stopping.is_set():
@@ -138,8 +145,10 @@ class Child:
         return f"{self.name} cannot be started ({_how(code)}): {lines[-1]} (all of it: {self._log_file})"
 
 
-def _die_with_parent() -> None:
+def _die_with(parent: int) -> None:
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # it died before the kernel was told
+        os._exit(0)
 
 
 def _how(code: int) -> str:

@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from cluster.coordination.protocol import Registry
-    from cluster.dicom.limits import UpperLayerLimits
+    from cluster.coordination.protocol import Kind, Member, Registry
     from cluster.settings import Settings, Site
     from storage_node.catalogue.protocol import Catalogue
     from storage_node.grid.grid import Grid
@@ -50,7 +49,8 @@ def prepare(settings: Settings) -> None:
         sites than the cluster has.
     """
     try:
-        settings.data_folder.mkdir(parents=True, exist_ok=True)
+        for folder in (settings.data_folder, settings.logs_folder, settings.members_folder):
+            folder.mkdir(parents=True, exist_ok=True)
         records = _read(settings)
         if records is None:
             records = tuple(
@@ -64,6 +64,7 @@ def prepare(settings: Settings) -> None:
             for site, record in zip(settings.sites, records, strict=True):
                 if not record.made:
                     _make(site, record.identity)
+            _sync_above(settings.data_folder)
             _write(settings, tuple(replace(record, made=True) for record in records))
     except OSError as error:
         raise UserError(
@@ -145,14 +146,20 @@ def registry(settings: Settings) -> Registry:
     return FolderRegistry(settings.members_folder)
 
 
-def upper_layer_limits(settings: Settings) -> UpperLayerLimits:
-    """Return the limits of the associations that we open."""
-    from cluster.dicom.limits import UpperLayerLimits
+async def members(settings: Settings, kind: Kind | None = None) -> list[Member]:
+    """Return the cluster's processes, of one kind or of all.
 
-    return UpperLayerLimits(
-        **settings.upper_layer.model_dump(),
-        command_set_limit_bytes=settings.limits.command_set_limit_bytes,
-    )
+    Raises
+    ------
+    UserError
+        Nobody can tell.
+    """
+    from cluster.coordination.protocol import RegistryUnavailable
+
+    try:
+        return await registry(settings).members(kind)
+    except RegistryUnavailable as error:
+        raise UserError(f"cannot tell what runs in {settings.data_folder}: {error}") from error
 
 
 def _make(site: Site, identity: SiteIdentity) -> None:
@@ -162,6 +169,8 @@ def _make(site: Site, identity: SiteIdentity) -> None:
     site.catalogue_file.parent.mkdir(parents=True, exist_ok=True)
     FileSystemObjects.create(site.objects_folder, identity)
     SqliteCatalogue.create(site.catalogue_file, identity)
+    _sync_above(site.objects_folder)
+    _sync_above(site.catalogue_file)
 
 
 def _refuse_foreign(site: Site) -> None:
@@ -210,8 +219,21 @@ def _replace_durably(file: Path, text: str) -> None:
         out.flush()
         os.fsync(out.fileno())
     beside.replace(file)
-    folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
+    _sync(file.parent)
+
+
+def _sync_above(path: Path) -> None:
+    """Make a path durable in the folder above it, that in the next, and so on: they may be new as well."""
+    for folder in path.parents:
+        try:
+            _sync(folder)
+        except PermissionError:  # nothing of ours can have been made in it
+            return
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(folder)
+        os.fsync(handle)
     finally:
-        os.close(folder)
+        os.close(handle)

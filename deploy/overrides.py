@@ -41,15 +41,19 @@ class Overrides:
             "http": _given(host=self.host, port=self.http_port),
         }
         try:
-            return load(self.config, **top, **{name: table for name, table in tables.items() if table})
+            return load(
+                self.config and self.config.expanduser(),
+                **top,
+                **{name: table for name, table in tables.items() if table},
+            )
         except SettingsError as error:
             raise UserError(f"settings: {error}") from error
 
     def arguments(self) -> list[str]:
         """Return the same as command line arguments."""
         options = {
-            "--config": self.config and self.config.absolute(),
-            "--data": self.data and self.data.absolute(),
+            "--config": self.config and self.config.expanduser().absolute(),
+            "--data": self.data and self.data.expanduser().absolute(),
             "--host": self.host,
             "--dicom-port": self.dicom_port,
             "--http-port": self.http_port,

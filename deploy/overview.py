@@ -69,7 +69,7 @@ async def look(settings: Settings) -> Overview:
     """
     stores, catalogues = compose.objects(settings), compose.catalogues(settings)
     try:
-        members = await compose.registry(settings).members()
+        members = await compose.members(settings)
         processes = await asyncio.gather(*(_process(member) for member in members))
         sites = await asyncio.gather(
             *(

@@ -60,8 +60,10 @@ async def fetch(address: Address, path: str, *, timeout_s: float = 5.0) -> Page:
                     answer += chunk
             finally:
                 writer.close()
-    except (OSError, TimeoutError) as error:
-        raise NoPage(f"{address} does not answer: {error}") from error
+    except TimeoutError as error:
+        raise NoPage(f"{address} does not answer within {timeout_s:g} s") from error
+    except OSError as error:
+        raise NoPage(f"{address} does not answer: {error.strerror or error}") from error
     head, separator, body = answer.partition(b"\r\n\r\n")
     words = head.split(maxsplit=2)
     if not separator or len(words) < 2 or not words[1].isdigit():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import signal
+import socket
 from typing import TYPE_CHECKING
 
 from deploy import allocator
@@ -22,11 +23,12 @@ def serve(settings: Settings, name: str, body: Callable[[asyncio.Event], Awaitab
     Raises
     ------
     UserError
-        An address that the process should listen on cannot be had.
+        An address that the process should listen on cannot be had, or nobody can be told of it.
     """
     import uvloop
 
     from cluster import telemetry
+    from cluster.coordination.protocol import RegistryUnavailable
 
     telemetry.configure(name)
     allocator.keep_freed_blocks()
@@ -40,6 +42,8 @@ def serve(settings: Settings, name: str, body: Callable[[asyncio.Event], Awaitab
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(run())
+    except RegistryUnavailable as error:
+        raise UserError(f"cannot announce the process: {error}") from error
     except OSError as error:
         raise UserError(_worded(error, settings)) from error
 
@@ -50,6 +54,6 @@ def _worded(error: OSError, settings: Settings) -> str:
     )
     if error.errno == errno.EADDRINUSE:
         return f"a port is in use ({places}): end who uses it, or choose others (--dicom-port, --http-port)"
-    if error.errno in (errno.EADDRNOTAVAIL, errno.EACCES):
+    if isinstance(error, socket.gaierror) or error.errno in (errno.EADDRNOTAVAIL, errno.EACCES):
         return f"cannot listen ({places}): {error.strerror}: choose another --host or port"
     raise error

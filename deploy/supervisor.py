@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import signal
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
@@ -17,6 +17,7 @@ from cluster.coordination.protocol import RegistryUnavailable
 from deploy import compose, pages
 from deploy.child import Child
 from deploy.errors import UserError
+from deploy.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -44,7 +45,7 @@ class Ready:
     data_folder: Path
 
 
-@contextmanager
+@contextlib.contextmanager
 def sole_user(data_folder: Path) -> Iterator[None]:
     """Hold the data folder: one cluster runs in it at a time. The kernel lets go of it with the process.
 
@@ -90,6 +91,7 @@ class Supervisor:
         self._balancer = self._child("balancer", "balancer")
         self._workers = [self._child("worker", f"worker-{i + 1}") for i in range(settings.workers)]
         self._upkeep = self._child("upkeep", "upkeep")
+        self._watchdog = Watchdog(self._registry, {child.name: child for child in self._children()})
         self._stop = asyncio.Event()
         self._cut_short = False
 
@@ -110,12 +112,17 @@ class Supervisor:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._on_signal)
         try:
+            await self._wait_for_former_balancer()
             async with asyncio.TaskGroup() as group:
                 for child in self._children():
                     group.create_task(child.keep())
-                ready = group.create_task(self._watch_start())
+                watching = [
+                    group.create_task(self._watch_start()),
+                    group.create_task(self._watchdog.run()),
+                ]
                 await self._stop.wait()
-                ready.cancel()
+                for task in watching:
+                    task.cancel()
                 await self._wind_down()
         except* UserError as errors:
             raise errors.exceptions[0] from None
@@ -125,7 +132,7 @@ class Supervisor:
         return Child(
             name,
             lambda: [command, f"--name={name}", *self._overrides.arguments()],
-            self._settings.data_folder / "logs" / f"{name}.log",
+            self._settings.logs_folder / f"{name}.log",
         )
 
     def _children(self) -> list[Child]:
@@ -141,6 +148,21 @@ class Supervisor:
         for child in self._children():
             child.kill()
 
+    async def _wait_for_former_balancer(self) -> None:
+        """Wait for one whose supervisor was killed: it holds its port until its associations are over."""
+        said = False
+        with contextlib.suppress(TimeoutError):  # then the port is in use, and the new balancer says so
+            async with asyncio.timeout(self._settings.drain_timeout_s + _END_GRACE_S):
+                while not self._stop.is_set() and await self._former_balancer():
+                    if not said:
+                        log.warning("cluster.waits", why="a former balancer lets its associations finish")
+                        said = True
+                    await asyncio.sleep(_POLL_S)
+
+    async def _former_balancer(self) -> bool:
+        members = await compose.members(self._settings, "balancer")
+        return any(member.http.port == self._settings.http.port for member in members)
+
     async def _watch_start(self) -> None:
         try:
             async with asyncio.timeout(_READY_TIMEOUT_S):
@@ -148,7 +170,7 @@ class Supervisor:
                     await asyncio.sleep(_POLL_S)
         except TimeoutError:
             raise UserError(
-                f"not ready after {_READY_TIMEOUT_S:.0f} s: see {self._settings.data_folder / 'logs'}"
+                f"not ready after {_READY_TIMEOUT_S:.0f} s: see {self._settings.logs_folder}"
             ) from None
         assert member.dicom is not None
         # A free port that was taken once is kept, so that a balancer that dies comes back at its address.

@@ -32,9 +32,14 @@ async def run(grid: Grid, registry: Registry, stop: asyncio.Event, *, name: str)
     """
 
     async def status() -> Mapping[str, object]:
-        return {"name": name, "kind": "upkeep"}
+        sites = {site: state.to_json() for site, state in grid.health().items()}
+        return {"name": name, "kind": "upkeep", "sites": sites}
 
-    server = StatusServer(Pages(not_ready=lambda: None, status=status))
+    def not_ready() -> str | None:
+        up = [state.up for state in grid.health().values()]
+        return None if sum(up) >= min(2, len(up)) else f"{sum(up)} of 2 sites needed to repair are up"
+
+    server = StatusServer(Pages(not_ready=not_ready, status=status))
     port = await server.start(_HOST, 0)
     member = Member(
         "upkeep",

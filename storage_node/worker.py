@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -65,10 +64,7 @@ async def run(settings: Settings, grid: Grid, registry: Registry, stop: asyncio.
             "name": name,
             "dicom": f"{host}:{port}",
             "associations": acceptor.associations,
-            "sites": {
-                site: {**asdict(state), "since": state.since.isoformat()}
-                for site, state in grid.health().items()
-            },
+            "sites": {site: state.to_json() for site, state in grid.health().items()},
         }
 
     def not_ready() -> str | None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+from cluster.dicom.uids import MEDIA_STORAGE_DIRECTORY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -15,7 +18,6 @@ MAX_CONTEXTS: Final = 128
 
 _HEAD_BYTES: Final = 256 * 1024
 _BLOCK_BYTES: Final = 1024 * 1024
-_MEDIA_STORAGE_DIRECTORY: Final = "1.2.840.10008.1.3.10"
 
 
 class NotStorable(Exception):
@@ -80,6 +82,8 @@ def recognise(path: Path) -> DicomFile:
     from cluster.dicom.part10 import NotPart10, split
 
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise NotStorable("no regular file")  # a named pipe would be waited for
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES)
             size_bytes = file.seek(0, os.SEEK_END)
@@ -103,7 +107,7 @@ def recognise(path: Path) -> DicomFile:
         raise NotStorable(
             "its SOP Class UID or SOP Instance UID is not ASCII, which no command set can carry"
         )
-    if sop_class == _MEDIA_STORAGE_DIRECTORY:
+    if sop_class == MEDIA_STORAGE_DIRECTORY:
         raise NotStorable("a DICOMDIR, which lists files and is not sent")
     return DicomFile(
         path, sop_class, sop_instance, part10.transfer_syntax_uid, part10.data_set_offset, size_bytes

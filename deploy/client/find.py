@@ -5,6 +5,8 @@ from __future__ import annotations
 from io import BytesIO
 from typing import TYPE_CHECKING, Final
 
+from cluster.dicom import uids
+from cluster.dicom.transfer_syntaxes import IMPLICIT_VR_LE, SERVICE_ORDER
 from deploy.client.statuses import meaning
 from deploy.errors import UserError
 
@@ -16,13 +18,7 @@ if TYPE_CHECKING:
     from cluster.dicom.association import Association
     from deploy.client.peer import Peer
 
-EXPLICIT: Final = "1.2.840.10008.1.2.1"
-IMPLICIT: Final = "1.2.840.10008.1.2"
-
-FIND_MODELS: Final = {
-    "study": "1.2.840.10008.5.1.4.1.2.2.1",
-    "patient": "1.2.840.10008.5.1.4.1.2.1.1",
-}
+FIND_MODELS: Final = {"study": uids.STUDY_ROOT_FIND, "patient": uids.PATIENT_ROOT_FIND}
 LEVELS: Final = ("PATIENT", "STUDY", "SERIES", "IMAGE")
 
 _RETURN_KEYS: Final = {
@@ -69,13 +65,14 @@ def parse_keys(words: list[str]) -> dict[str, str]:
 def identifier(level: str, keys: Mapping[str, str]) -> Dataset:
     """Return the Identifier of a query: the keys, and what is shown of each match (PS3.4 C.4.1.1.3)."""
     from pydicom import Dataset
+    from pydicom.config import disable_value_validation
 
     values = Dataset()
-    for keyword in _RETURN_KEYS[level]:
-        setattr(values, keyword, None)
-    for keyword, value in keys.items():
-        # A date or time range is no value of its VR: pydicom takes it when validation is off.
-        setattr(values, keyword, value.split("\\") if "\\" in value else value)
+    with disable_value_validation():  # what a key may be is for the peer to say
+        for keyword in _RETURN_KEYS[level]:
+            setattr(values, keyword, None)
+        for keyword, value in keys.items():
+            setattr(values, keyword, value.split("\\") if "\\" in value else value)
     values.QueryRetrieveLevel = level
     if not all(value.isascii() for value in keys.values()):
         values.SpecificCharacterSet = "ISO_IR 192"
@@ -89,7 +86,7 @@ def encode(values: Dataset, transfer_syntax_uid: str) -> bytes:
 
     out = DicomBytesIO()
     out.is_little_endian = True
-    out.is_implicit_VR = transfer_syntax_uid == IMPLICIT
+    out.is_implicit_VR = transfer_syntax_uid == IMPLICIT_VR_LE
     write_dataset(out, values)
     return out.getvalue()
 
@@ -98,7 +95,7 @@ def decode(data_set: bytes, transfer_syntax_uid: str) -> Dataset:
     """Read a data set's bytes, in one of the two little-endian transfer syntaxes."""
     from pydicom.filereader import read_dataset
 
-    return read_dataset(BytesIO(data_set), transfer_syntax_uid == IMPLICIT, is_little_endian=True)
+    return read_dataset(BytesIO(data_set), transfer_syntax_uid == IMPLICIT_VR_LE, is_little_endian=True)
 
 
 async def open_finder(peer: Peer, model: str) -> Association:
@@ -114,7 +111,7 @@ async def open_finder(peer: Peer, model: str) -> Association:
 
     uid = FIND_MODELS[model]
     try:
-        association = await peer.connect([ProposedContext(uid, (EXPLICIT, IMPLICIT))])
+        association = await peer.connect([ProposedContext(uid, SERVICE_ORDER)])
     except (AssociationRejected, AssociationEnded) as error:
         raise UserError(f"{peer}: {error}") from error
     except OSError as error:

@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
+from cluster.dicom import uids
+from cluster.dicom.transfer_syntaxes import SERVICE_ORDER
 from deploy.client.files import MAX_CONTEXTS
-from deploy.client.find import EXPLICIT, IMPLICIT, encode
+from deploy.client.find import encode
 from deploy.client.statuses import meaning
 
 if TYPE_CHECKING:
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
     from deploy.client.locate import Located
     from deploy.client.peer import Peer
 
-_MODEL: Final = "1.2.840.10008.5.1.4.1.2.2.3"
 _INSTANCES_A_REQUEST: Final = 200
 _BLOCK_BYTES: Final = 1024 * 1024
 _FIRST_DELAY_S: Final = 0.25
@@ -130,22 +131,24 @@ class Getter:
         self._out = out
         self._attempts = attempts
         self._on_received = on_received
-        self._missing: dict[str, Located] = {}
+        self._missing: dict[Located, None] = {}
+        self._asked_for: dict[str, Located] = {}
         self._got = Got()
         self._reason = "it did not come"
+        self._not_written: dict[Located, str] = {}
 
     async def get(self, instances: Sequence[Located]) -> Got:
         """Retrieve instances. What the peer does wrong is in the result, and never raised."""
-        self._missing = {instance.sop_instance_uid: instance for instance in instances}
+        self._missing = dict.fromkeys(instances)
         fruitless = 0
         while self._missing and fruitless < self._attempts:
             before = len(self._missing)
-            for requests in plan(self._missing.values()):
+            for requests in plan(self._missing):
                 await self._use_one_association(requests)
             fruitless = 0 if len(self._missing) < before else fruitless + 1
             if self._missing and fruitless < self._attempts:
                 await asyncio.sleep(min(_FIRST_DELAY_S * 2**fruitless, _LAST_DELAY_S))
-        self._got.failed = dict.fromkeys(self._missing.values(), self._reason)
+        self._got.failed = {one: self._not_written.get(one, self._reason) for one in self._missing}
         return self._got
 
     async def _use_one_association(self, requests: Sequence[Request]) -> None:
@@ -154,7 +157,7 @@ class Getter:
 
         pairs = sorted(frozenset().union(*(request.contexts for request in requests)))
         contexts = [
-            ProposedContext(_MODEL, (EXPLICIT, IMPLICIT)),
+            ProposedContext(uids.STUDY_ROOT_GET, SERVICE_ORDER),
             *(ProposedContext(uid, (syntax,), scu_role=False, scp_role=True) for uid, syntax in pairs),
         ]
         try:
@@ -167,7 +170,7 @@ class Getter:
             return
         try:
             async with association:
-                if not association.contexts_for(_MODEL):
+                if not association.contexts_for(uids.STUDY_ROOT_GET):
                     self._reason = f"{self._peer} takes no C-GET"
                     return
                 for request in requests:
@@ -181,32 +184,34 @@ class Getter:
 
         from cluster.dicom import client
 
+        # UIDs are told apart within a series only: another study may hold the same.
+        self._asked_for = {instance.sop_instance_uid: instance for instance in request.instances}
         first = request.instances[0]
         values = Dataset()
         values.QueryRetrieveLevel = "IMAGE"
         values.StudyInstanceUID = first.study_instance_uid
         values.SeriesInstanceUID = first.series_instance_uid
-        values.SOPInstanceUID = [instance.sop_instance_uid for instance in request.instances]
-        syntax = association.contexts_for(_MODEL)[0].transfer_syntax
-        async for response in client.get(association, _MODEL, encode(values, syntax), self._receive):
+        values.SOPInstanceUID = list(self._asked_for)
+        identifier = encode(values, association.contexts_for(uids.STUDY_ROOT_GET)[0].transfer_syntax)
+        async for response in client.get(association, uids.STUDY_ROOT_GET, identifier, self._receive):
             if response.status not in (0xFF00, _SUCCESS):
                 self._reason = f"the peer answered {meaning(response.status or 0, response.error_comment)}"
 
     async def _receive(self, message: Message) -> int:
         """Write one instance, and return the status for it."""
         assert message.data_set is not None
-        instance = self._missing.get(message.command.affected_sop_instance_uid or "")
-        if instance is None:
+        instance = self._asked_for.get(message.command.affected_sop_instance_uid or "")
+        if instance is None or instance not in self._missing:
             await message.data_set.discard()
             return _NOT_ASKED_FOR
         file = file_of(self._out, instance)
         try:
             await self._write(file, message, instance)
         except (OSError, ValueError) as error:
-            self._reason = f"{file} cannot be written: {error}"
+            self._not_written[instance] = f"{file} cannot be written: {error}"
             await message.data_set.discard()
             return _OUT_OF_RESOURCES
-        del self._missing[instance.sop_instance_uid]
+        del self._missing[instance]
         self._got.files[instance] = file
         self._on_received(instance)
         return _SUCCESS

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from deploy.client.find import EXPLICIT, IMPLICIT, find
+from cluster.dicom.transfer_syntaxes import SERVICE_ORDER
+from deploy.client.find import find
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -52,7 +53,7 @@ async def locate(association: Association, keys: Mapping[str, str]) -> AsyncIter
                     uids["SeriesInstanceUID"],
                     str(image.SOPInstanceUID),
                     str(image.SOPClassUID),
-                    _values(image, "AvailableTransferSyntaxUID") or (EXPLICIT, IMPLICIT),
+                    _values(image, "AvailableTransferSyntaxUID") or SERVICE_ORDER,
                 )
 
 

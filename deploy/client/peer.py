@@ -58,12 +58,12 @@ async def resolve(settings: Settings, to: str | None, called: str | None, callin
     UserError
         The address cannot be read, or no cluster runs there.
     """
-    limits = compose.upper_layer_limits(settings)
+    limits = settings.upper_layer_limits
     called_ae = called or settings.dicom.ae_title
     if to is not None:
         host, port = parse_address(to)
         return Peer(host, port, called_ae, calling, limits)
-    for member in await compose.registry(settings).members("balancer"):
+    for member in await compose.members(settings, "balancer"):
         if member.dicom is not None:
             return Peer(member.dicom.host, member.dicom.port, called_ae, calling, limits)
     raise UserError(

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Keys = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[KEY[=VALUE]]...", help="Keys by keyword: PatientID=…, StudyDate=20200101-, Modality."
+        metavar="KEY[=VALUE]", help="Keys by keyword: PatientID=…, StudyDate=20200101-, Modality."
     ),
 ]
 Level = Annotated[
@@ -32,14 +32,19 @@ Level = Annotated[
     typer.Option(case_sensitive=False, help="What to find (Query/Retrieve Level)."),
 ]
 Model = Annotated[
-    Literal["study", "patient"], typer.Option(case_sensitive=False, help="Root of the information model.")
+    Literal["study", "patient"] | None,
+    typer.Option(
+        case_sensitive=False,
+        help="Root of the information model.",
+        show_default="study; at patient level, which study has not: patient",
+    ),
 ]
 
 
 def command(
     keys: Keys = None,
     level: Level = "study",
-    model: Model = "study",
+    model: Model = None,
     to: options.To = None,
     called: options.Called = None,
     calling: options.Calling = "ATRIA-SCU",
@@ -62,7 +67,8 @@ def command(
       atria find --level series StudyInstanceUID=1.2.3 --json
     """
     settings = Overrides(config, data).settings()
-    found = run(_find(settings, keys or [], level.upper(), model, to, called, calling))
+    root = model or ("patient" if level == "patient" else "study")
+    found = run(_find(settings, keys or [], level.upper(), root, to, called, calling))
     if as_json:
         print(json.dumps([match.to_json_dict() for match in found]))
     else:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Keys = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[KEY=VALUE]...", help="Keys of study level by keyword: PatientID=…, StudyDate=20200101-."
+        metavar="KEY=VALUE", help="Keys of study level by keyword: PatientID=…, StudyDate=20200101-."
     ),
 ]
 Study = Annotated[str | None, typer.Option(metavar="UID", help="Study Instance UID.")]

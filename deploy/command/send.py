@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from deploy.client.send import Sent
 
 Paths = Annotated[
-    list[Path], typer.Argument(metavar="FILE|FOLDER...", help="DICOM files, or folders of them.", exists=True)
+    list[Path], typer.Argument(metavar="FILE|FOLDER", help="DICOM files, or folders of them.", exists=True)
 ]
 Associations = Annotated[int, typer.Option(metavar="N", min=1, max=64, help="Associations at once.")]
 Retries = Annotated[int, typer.Option(metavar="N", min=1, help="How often to try what was not acknowledged.")]

@@ -59,8 +59,6 @@ def command(
     telemetry.configure("supervisor")
     with sole_user(settings.data_folder):
         compose.prepare(settings)
-        for folder in (settings.data_folder / "logs", settings.members_folder):
-            folder.mkdir(exist_ok=True)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             all_finished = runner.run(supervise())
     if not all_finished:
@@ -77,18 +75,25 @@ def _print_json(ready: Ready) -> None:
 
 
 def _print_table(ready: Ready) -> None:
+    import socket
+
     from rich.console import Console
     from rich.table import Table
 
+    from cluster.coordination.protocol import Address
+
+    every = ready.dicom.host in ("0.0.0.0", "::")  # noqa: S104  compared, not bound
+    host = socket.gethostname() if every else ready.dicom.host
+    called = Address(host, ready.dicom.port)
     table = Table(title="Atria is ready", title_style="bold green", show_header=False, title_justify="left")
     table.add_row("DICOM", f"{ready.dicom}, AE title {ready.ae_title}")
     table.add_row("HTTP", f"http://{ready.http}/status  (/metrics, /healthz, /readyz)")
     table.add_row("Data", str(ready.data_folder))
     table.add_row("Logs", str(ready.data_folder / "logs"))
-    table.add_row("Send", f"atria send --to {ready.dicom} FOLDER")
+    table.add_row("Send", f"atria send --to {called} FOLDER")
     table.add_row(
         "or, with DCMTK",
-        f"storescu -aec {ready.ae_title} {ready.dicom.host} {ready.dicom.port} +sd +r FOLDER",
+        f"storescu -aec {ready.ae_title} {called.host} {called.port} +sd +r FOLDER",
     )
     table.add_row("Look", f"atria status --data {ready.data_folder}")
     table.add_row("End", "Ctrl-C (lets associations finish)")

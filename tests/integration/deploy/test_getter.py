@@ -47,8 +47,9 @@ class Cut(Exception):
 class Scripted:
     """A C-GET SCP that holds `INSTANCES`, and sends those that a function says; None aborts in the middle."""
 
-    def __init__(self, sends: Callable[[str, int], bool | None]) -> None:
+    def __init__(self, sends: Callable[[str, int], bool | None], status: int = 0x0000) -> None:
         self._sends = sends
+        self._status = status
         self.asked: Counter[str] = Counter()
         self._held = {instance.sop_instance_uid: instance for instance in INSTANCES}
 
@@ -72,7 +73,7 @@ class Scripted:
                         transfer_syntax_uid=instance.transfer_syntax_uids[0],
                         data_set=cut_short(uid) if sends is None else [data_set(uid)],
                     )
-            await association.send(message.context.context_id, reply(message.command, 0x0000))
+            await association.send(message.context.context_id, reply(message.command, self._status))
 
 
 async def get(peer: Peer, out: Path, attempts: int = 2) -> Got:
@@ -123,6 +124,21 @@ async def test_a_folder_that_cannot_be_written_fails_with_the_reason(tmp_path: P
         got = await get(peer, tmp_path / "out", attempts=1)
     assert len(got.failed) == 12
     assert "cannot be written" in next(iter(got.failed.values()))
+
+
+async def test_why_it_was_not_written_stands_above_what_the_peer_then_answers(tmp_path: Path) -> None:
+    (tmp_path / "out").touch()
+    async with listening(Scripted(lambda uid, attempt: True, status=0xA702).serve) as peer:
+        got = await get(peer, tmp_path / "out", attempts=1)
+    assert all("cannot be written" in reason for reason in got.failed.values())
+
+
+async def test_two_studies_may_hold_instances_of_the_same_uid(tmp_path: Path) -> None:
+    both = [Located(study, f"{study}.1", "1.3.0", MR, (EXPLICIT,)) for study in ("1.1", "1.2")]
+    async with listening(Scripted(lambda uid, attempt: True).serve) as peer:
+        got = await Getter(peer, tmp_path, attempts=1, on_received=lambda _: None).get(both)
+    assert (list(got.files), got.failed) == (both, {})
+    assert len(list(tmp_path.rglob("*.dcm"))) == 2
 
 
 @pytest.mark.parametrize("attempts", [1, 2])

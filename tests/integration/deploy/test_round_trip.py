@@ -79,6 +79,13 @@ def test_tables_are_for_people(running: Up, images: list[Path]) -> None:
         assert word in status.stdout
 
 
+def test_patients_are_found_without_naming_the_model(running: Up, images: list[Path]) -> None:
+    assert atria("send", "--to", running.address, *images).returncode == 0
+    found = atria("find", "--to", running.address, "--level", "patient", "--json")
+    assert found.returncode == 0, found.stderr
+    assert "00201200" in json.loads(found.stdout)[0]
+
+
 def test_nobody_to_call_is_one_clear_line(tmp_path: Path, images: list[Path]) -> None:
     nobody = atria("find", "--data", tmp_path / "none")
     assert nobody.returncode == 2
@@ -109,3 +116,10 @@ def test_a_query_that_one_site_answers_alone_says_so(tmp_path: Path, images: lis
         refused = atria("send", "--to", cluster.address, "--retries", 1, *images)
         assert refused.returncode == 1
         assert "0xA700" in refused.stdout
+        processes = [one for one in cluster.look().processes if one.kind != "balancer"]
+        assert {one.state for one in processes if one.kind == "worker"} == {
+            "1 of 2 sites needed to store are up"
+        }
+        assert [one.state for one in processes if one.kind == "upkeep"] == [
+            "1 of 2 sites needed to repair are up"
+        ]

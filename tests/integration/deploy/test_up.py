@@ -14,9 +14,12 @@ from cluster.dicom import client
 from cluster.dicom.faults import AssociationEnded
 from cluster.dicom.limits import UpperLayerLimits
 from cluster.dicom.requestor import AssociationRejected, ProposedContext
+from cluster.dicom.transfer_syntaxes import SERVICE_ORDER
 from cluster.dicom.uids import VERIFICATION
 from deploy.client.peer import Peer, parse_address
 from tests.integration.deploy.atria import Up, atria, is_alive, until, up
+
+VERIFICATION_ONLY = [ProposedContext(VERIFICATION, SERVICE_ORDER)]
 
 
 def one_line(text: str) -> str:
@@ -46,6 +49,28 @@ def test_everything_that_was_started_ends_when_the_supervisor_is_killed(tmp_path
         pids = [one.pid for one in cluster.look().processes]
         cluster.process.kill()
         until(lambda: not any(map(is_alive, pids)))
+
+
+def test_after_the_supervisor_was_killed_the_next_start_waits_for_what_still_runs(tmp_path: Path) -> None:
+    async def kill_and_start_again(peer: Peer, former: Up, ports: tuple[str, str]) -> None:
+        async with await peer.connect(VERIFICATION_ONLY) as association:
+            former.process.kill()
+            next_start = asyncio.get_running_loop().run_in_executor(None, start_and_end, ports)
+            await asyncio.sleep(2)  # longer than the next start takes to find the port in use
+            assert not next_start.done()
+            assert await client.echo(association) == 0
+        await next_start
+
+    def start_and_end(ports: tuple[str, str]) -> None:
+        with up(tmp_path / "data", *ports) as cluster:
+            assert cluster.end() == 0
+
+    with up(tmp_path / "data") as cluster:
+        host, port = parse_address(cluster.address)
+        ports = (f"--dicom-port={port}", f"--http-port={cluster.ready['http']['port']}")
+        asyncio.run(
+            kill_and_start_again(Peer(host, port, "ATRIA", "TEST", UpperLayerLimits()), cluster, ports)
+        )
 
 
 @pytest.mark.parametrize("name", ["worker-1", "balancer", "upkeep"])
@@ -109,9 +134,6 @@ def test_a_site_folder_that_is_missing_is_down_and_not_made_again(tmp_path: Path
         assert states["b"] != "up"
         assert not (tmp_path / "data" / "site-b").exists()
         assert atria("verify", "--data", cluster.data).returncode == 1
-
-
-VERIFICATION_ONLY = [ProposedContext(VERIFICATION, ("1.2.840.10008.1.2.1",))]
 
 
 async def connect_until_refused(peer: Peer) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,37 @@ def settings(tmp_path: Path) -> Settings:
     return load(None, data_folder=tmp_path)
 
 
+def test_every_folder_on_the_way_to_a_site_outlives_a_power_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new folder is durable once the one above it was synced after it was made."""
+    synced: dict[Path, set[str]] = {}
+    fsync = os.fsync
+
+    def recorded(handle: int) -> None:
+        fsync(handle)
+        path = Path(f"/proc/self/fd/{handle}").readlink()
+        if path.is_dir():
+            synced[path] = {entry.name for entry in path.iterdir()}
+
+    monkeypatch.setattr(os, "fsync", recorded)
+    sites = [
+        {
+            "name": name,
+            "objects": f"file://{tmp_path}/disk-{name}/new/objects",
+            "catalogue": f"sqlite:///{tmp_path}/disk-{name}/other/catalogue.sqlite",
+        }
+        for name in "abc"
+    ]
+    settings = load(None, data_folder=tmp_path / "deep" / "data", sites=sites)
+    compose.prepare(settings)
+    for site in settings.sites:
+        for path in (site.objects_folder, site.catalogue_file, settings.data_folder / compose.RECORD):
+            while path != tmp_path:
+                assert path.name in synced[path.parent], path
+                path = path.parent
+
+
 async def test_a_new_cluster_has_three_sites_of_the_recorded_identities(settings: Settings) -> None:
     compose.prepare(settings)
     recorded = compose.identities(settings)
@@ -35,6 +67,19 @@ def test_preparing_again_changes_nothing(settings: Settings) -> None:
     before = compose.identities(settings)
     compose.prepare(settings)
     assert compose.identities(settings) == before
+
+
+@pytest.mark.parametrize("what", ["logs", "members", "site-b"])
+def test_a_file_where_a_folder_should_be_is_said(settings: Settings, what: str) -> None:
+    (settings.data_folder / what).touch()
+    with pytest.raises(UserError, match=f"cannot write {settings.data_folder / what}: "):
+        compose.prepare(settings)
+
+
+async def test_who_runs_is_not_told_where_nobody_can_tell(settings: Settings) -> None:
+    settings.members_folder.touch()
+    with pytest.raises(UserError, match="cannot tell what runs in"):
+        await compose.members(settings)
 
 
 @pytest.mark.parametrize("what", ["site-b", "site-b/objects", "site-b/catalogue.sqlite"])

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from deploy.client.find import EXPLICIT, IMPLICIT, decode, encode, identifier, parse_keys
+from cluster.dicom.transfer_syntaxes import SERVICE_ORDER
+from deploy.client.find import decode, encode, identifier, parse_keys
 from deploy.errors import UserError
 
 
@@ -15,7 +16,7 @@ def test_a_word_that_is_no_keyword_is_named_in_the_error() -> None:
         parse_keys(["PatienID=1"])
 
 
-@pytest.mark.parametrize("syntax", [EXPLICIT, IMPLICIT])
+@pytest.mark.parametrize("syntax", SERVICE_ORDER)
 def test_an_identifier_survives_encoding_with_ranges_lists_and_wild_cards(syntax: str) -> None:
     keys = {
         "StudyDate": "20200101-20201231",
@@ -30,3 +31,7 @@ def test_an_identifier_survives_encoding_with_ranges_lists_and_wild_cards(syntax
     assert str(back.PatientName) == "Müll*"
     assert back.SpecificCharacterSet == "ISO_IR 192"
     assert "NumberOfStudyRelatedInstances" in back
+
+
+def test_what_is_no_value_of_its_vr_is_for_the_peer_to_refuse() -> None:
+    assert identifier("STUDY", {"StudyDate": "2020-01-01"}).StudyDate == "2020-01-01"

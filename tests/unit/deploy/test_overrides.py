@@ -30,6 +30,13 @@ def test_a_child_that_is_given_the_arguments_reads_the_same_settings(tmp_path: P
     assert again.settings() == given.settings()
 
 
+def test_a_home_folder_means_the_same_to_a_child(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    given = Overrides(data=Path("~/pacs"))
+    assert given.settings().data_folder == tmp_path / "pacs"
+    assert given.arguments() == [f"--data={tmp_path}/pacs"]
+
+
 def test_a_settings_error_is_one_line_that_names_file_and_key(tmp_path: Path) -> None:
     config = tmp_path / "atria.toml"
     config.write_text("[dicom]\nport = 70000\n")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import pytest
 
@@ -37,6 +38,13 @@ async def test_what_is_no_answer_is_no_page(answer: bytes) -> None:
         port = server.sockets[0].getsockname()[1]
         with pytest.raises(NoPage):
             await fetch(Address("127.0.0.1", port), "/status")
+
+
+async def test_who_hangs_is_no_page_and_the_limit_is_said() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = Address("127.0.0.1", listener.getsockname()[1])
+        with pytest.raises(NoPage, match=r"does not answer within 0\.05 s$"):
+            await fetch(address, "/status", timeout_s=0.05)
 
 
 async def test_nobody_there_is_no_page() -> None:

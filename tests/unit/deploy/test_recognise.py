@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import warnings
 from pathlib import Path
 
@@ -77,3 +78,9 @@ def test_any_bytes_are_recognised_or_not_storable(tmp_path: Path, content: bytes
         return
     assert file.sop_class_uid
     assert file.sop_instance_uid
+
+
+def test_what_is_no_regular_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(NotStorable, match="no regular file"):
+        recognise(tmp_path / "pipe")
