@@ -129,7 +129,7 @@ def normal(vr: str, value: str) -> str:
     if vr == "PN":
         if not value.isascii():
             decomposed = unicodedata.normalize("NFKD", value)
-            value = "".join(c for c in decomposed if not unicodedata.combining(c))
+            value = "".join(c for c in decomposed if not unicodedata.combining(c)).strip()
         return value.casefold().rstrip("^= ")
     if vr == "DA":
         return value.replace(".", "")

@@ -66,11 +66,13 @@ class MemoryCatalogue:
         self._check()
         self._debts |= dict.fromkeys(debts)
 
-    async def settle(self, debts: Sequence[Debt]) -> None:
-        """Remove debts."""
+    async def settle(self, site: str, held: Row) -> None:
+        """Remove the debt of a site that holds a version by now, unless the row here is newer."""
         self._check()
-        for debt in debts:
-            self._debts.pop(debt, None)
+        instance, digest = held.version.instance, held.version.digest
+        here = self._rows.get((instance, digest), held)
+        if here.order <= held.order and here.provenance >= held.provenance:
+            self._debts.pop(Debt(site, instance, digest), None)
 
     async def debts(self, limit: int, *, site: str | None = None) -> Sequence[Debt]:
         """Return the debts noted here, the oldest first: those that `site` is owed, or all."""

@@ -114,8 +114,11 @@ class Catalogue(Protocol):
         CatalogueUnavailable
         """
 
-    async def settle(self, debts: Sequence[Debt]) -> None:
-        """Remove debts; no error for those that are not there.
+    async def settle(self, site: str, held: Row) -> None:
+        """Remove the debt of a site that holds a version by now, with this row; no error if there is none.
+
+        It stays where the row here has a higher order or an earlier provenance: these came since, perhaps
+        with that very debt, and have to get there, too.
 
         Raises
         ------

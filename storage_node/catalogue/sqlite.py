@@ -113,9 +113,9 @@ class SqliteCatalogue:
         """Add debts, durably."""
         await self._do(self._writer, partial(sqlite_write.owe, debts=debts))
 
-    async def settle(self, debts: Sequence[Debt]) -> None:
-        """Remove debts; no error for those that are not there."""
-        await self._do(self._writer, partial(sqlite_write.settle, debts=debts))
+    async def settle(self, site: str, held: Row) -> None:
+        """Remove the debt of a site that holds a version by now, unless the row here is newer."""
+        await self._do(self._writer, partial(sqlite_write.settle, site=site, held=held))
 
     async def debts(self, limit: int, *, site: str | None = None) -> Sequence[Debt]:
         """Return the debts noted here, the oldest first: those that `site` is owed, or all."""

@@ -92,6 +92,10 @@ class DatabaseFile:
         self._expected = expected
         self._connection: sqlite3.Connection | None = None
         self._inode: tuple[int, int] | None = None
+        self._log_inode: tuple[int, int] | None = None
+        self._without_log: tuple[int, int] | None = None
+        """A file whose log was removed. It is not opened again: what is written to a new log, while others
+        have the file open, could not be read back."""
         self._lock: int | None = None
 
     @contextmanager
@@ -114,6 +118,9 @@ class DatabaseFile:
         except OSError as error:
             self.close()
             raise CatalogueUnavailable(self._site, f"{self._file}: {error.strerror}") from error
+        except CatalogueUnavailable:
+            self.close()
+            raise
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -129,22 +136,30 @@ class DatabaseFile:
             fcntl.flock(self._lock, fcntl.LOCK_UN)
 
     def check(self) -> None:
-        """Check that the path leads to the file that is open.
+        """Check that the path leads to the file that is open, and beside it is the log that is written to.
 
         Raises
         ------
         OSError
             The path leads nowhere.
         CatalogueUnavailable
-            It leads to another file.
+            It leads to another file, or the log was removed or replaced.
         """
+        log_inode = _log_inode(self._file)
         if self._inode != _inode(self._file):
-            self.close()
             raise CatalogueUnavailable(self._site, f"{self._file} is another file than it was")
+        if self._log_inode != log_inode:
+            self._without_log = self._inode
+            raise self._log_is_lost()
+
+    def _log_is_lost(self) -> CatalogueUnavailable:
+        return CatalogueUnavailable(
+            self._site, f"{self._file} has lost its write-ahead log: end all processes, then start them again"
+        )
 
     def close(self) -> None:
         """Let go of the file. SQLite leaves alone what is at the path if that is not what it opened."""
-        connection, self._connection, self._inode = self._connection, None, None
+        connection, self._connection, self._inode, self._log_inode = self._connection, None, None, None
         lock, self._lock = self._lock, None
         if connection is not None:
             with suppress(sqlite3.Error):  # closing is all that can be done with a broken file
@@ -155,12 +170,15 @@ class DatabaseFile:
     def _open(self) -> sqlite3.Connection:
         if self._connection is not None:
             self.check()
-        if self._connection is None:
-            self._inode = _inode(self._file)
-            self._connection = _connect(self._file)
-            self._lock = os.open(f"{self._file}-lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-            self._check_contents(self._connection)
-            self.check()
+            return self._connection
+        self._inode = _inode(self._file)
+        if self._inode == self._without_log:
+            raise self._log_is_lost()
+        self._connection = _connect(self._file)
+        self._lock = os.open(f"{self._file}-lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        self._check_contents(self._connection)
+        self._log_inode = _log_inode(self._file)
+        self.check()
         return self._connection
 
     def _check_contents(self, connection: sqlite3.Connection) -> None:
@@ -171,11 +189,9 @@ class DatabaseFile:
                 if found is None
                 else f"of site {found.name}, {found.site_id}, {found.generation}"
             )
-            self.close()
             raise CatalogueUnavailable(self._site, f"{self._file} is {whose}: another was expected")
         (revision,) = connection.execute("SELECT version_num FROM alembic_version").fetchone() or ("",)
         if revision > REVISION:
-            self.close()
             raise CatalogueUnavailable(
                 self._site, f"{self._file} has schema {revision}, and this Atria knows up to {REVISION}"
             )
@@ -191,7 +207,6 @@ class DatabaseFile:
             with self.locked():
                 _migrate(connection)
         except (CommandError, SQLAlchemyError) as error:
-            self.close()
             reason = str(error).partition("\n")[0]
             raise CatalogueUnavailable(
                 self._site, f"{self._file} cannot be brought to schema {REVISION}: {reason}"
@@ -237,6 +252,13 @@ def _identity_row(identity: SiteIdentity) -> tuple[str, str, int]:
 def _inode(file: Path) -> tuple[int, int]:
     status = file.stat()
     return status.st_dev, status.st_ino
+
+
+def _log_inode(file: Path) -> tuple[int, int] | None:
+    try:
+        return _inode(file.with_name(f"{file.name}-wal"))
+    except FileNotFoundError:
+        return None
 
 
 def _sync(path: Path) -> None:

@@ -68,7 +68,11 @@ _SELECT_STUDY: Final = "SELECT precedence FROM studies WHERE study_instance_uid 
 _INSERT_STUDY: Final = _insert(schema.studies)
 _REPLACE_IN_STUDY: Final = _replace_representative(schema.studies, "patient_key", *_COLUMNS[Level.STUDY])
 _INSERT_DEBT: Final = _insert(schema.debts).replace("INSERT", "INSERT OR IGNORE", 1)
-_DELETE_DEBT: Final = f"DELETE FROM debts WHERE site = ? AND {_OF_INSTANCE} AND digest = ?"
+_DELETE_DEBT: Final = (
+    f"DELETE FROM debts WHERE site = ? AND {_OF_INSTANCE} AND digest = ? AND NOT EXISTS"
+    f" (SELECT 1 FROM versions WHERE {_OF_INSTANCE} AND digest = ?"
+    " AND (order_number > ? OR (received_at, calling_ae, called_ae, source) < (?, ?, ?, ?)))"
+)
 
 
 def owe(connection: sqlite3.Connection, debts: Iterable[Debt]) -> None:
@@ -76,9 +80,12 @@ def owe(connection: sqlite3.Connection, debts: Iterable[Debt]) -> None:
     connection.executemany(_INSERT_DEBT, map(_debt_row, debts))
 
 
-def settle(connection: sqlite3.Connection, debts: Iterable[Debt]) -> None:
-    """Remove debts that are there."""
-    connection.executemany(_DELETE_DEBT, map(_debt_row, debts))
+def settle(connection: sqlite3.Connection, site: str, held: Row) -> None:
+    """Remove the debt of a site that holds a version by now, unless the row here is newer."""
+    version = (*_uids(held.version.instance), held.version.digest)
+    connection.execute(
+        _DELETE_DEBT, (site, *version, *version, held.order, *_provenance_row(held.provenance))
+    )
 
 
 def add(connection: sqlite3.Connection, row: Row) -> int:

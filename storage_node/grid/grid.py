@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from contextlib import suppress
 from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 
 HEDGE_AFTER_S: Final = 0.25
 """How long a read waits for one site before it asks another as well."""
+
+START_LIMIT_S: Final = 2.0
+"""How long the start waits for sites to say that they are there."""
 
 _INLINE_LIMIT_BYTES: Final = 1024 * 1024
 """Up to this size a digest costs the other associations less than the way to a thread and back."""
@@ -84,8 +88,10 @@ class Grid:
         self._watch: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Find out which sites are up, and keep watching them."""
-        await self.sites.probe()
+        """Find out which sites are up, and keep watching them; one that hangs is not waited for long."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(START_LIMIT_S):
+                await self.sites.probe()
         self._watch = asyncio.create_task(self.sites.watch())
 
     async def close(self) -> None:

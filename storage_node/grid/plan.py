@@ -51,7 +51,7 @@ class Wait:
     """Wait until something is told. Past the grace, if there is one, tell `grace_over`."""
 
     grace: bool
-    """Whether there is enough already, and only stragglers are waited for."""
+    """Whether the rest changes nothing any more: only stragglers are waited for, to owe or to count them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,7 @@ class Refuse:
     """The version cannot be stored now: too few sites."""
 
     answered: int
+    """Sites that took it, of those that had their grace to do so."""
 
 
 Step: TypeAlias = PutObjects | AddRows | NoteDebts | Wait | Acknowledge | Refuse
@@ -212,7 +213,9 @@ class WritePlan:
                 self._sites[name].asked = frozenset(owed)
             return NoteDebts(lacking, owed)
         pending = self._names(lambda state: state.note is _State.ASKED)
-        return Wait(grace=False) if pending else Refuse(len(copies))
+        if pending:
+            return Wait(grace=False)
+        return Refuse(sum(self._sites[name].notes.issuperset(owed) for name in copies))
 
     def _add_rows(self, sites: tuple[str, ...], order: int) -> AddRows:
         owed = self._names(lambda state: state.object is not _State.DONE)
@@ -225,13 +228,12 @@ class WritePlan:
         return tuple(name for name, state in self._sites.items() if chosen(state))
 
     def _wait_or_refuse(self, done: int, pending: int) -> Step | None:
-        if done + pending < self._needed:
-            return Refuse(done)
-        if done < self._needed:
+        is_decided = done >= self._needed or done + pending < self._needed
+        if pending and not is_decided:
             return Wait(grace=False)
         if pending and not self._grace_over:
             return Wait(grace=True)
-        return None
+        return Refuse(done) if done < self._needed else None
 
     def _count(self, what: str) -> tuple[int, int]:
         states = [getattr(state, what) for state in self._sites.values()]

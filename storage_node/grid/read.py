@@ -52,13 +52,13 @@ class _Span:
     start: int
     length: int
     digest: str
-    asked: int | None
-    """Bytes to ask for: all there are of a whole object, so that what is too long is seen."""
+    asked: int
+    """Bytes to ask for: of a whole object one more than it has, so that what is too long is seen."""
 
 
 def _spans(version: Version) -> Iterator[_Span]:
     if not version.block_digests:
-        yield _Span(0, version.size_bytes, version.digest, None)
+        yield _Span(0, version.size_bytes, version.digest, version.size_bytes + 1)
         return
     for number, digest in enumerate(version.block_digests):
         start = number * BLOCK_BYTES
@@ -137,9 +137,7 @@ class Reader:
 
     async def _ask(self, site: GridSite, version: Version, span: _Span) -> bytes:
         try:
-            piece = await self._sites.ask(site, site.objects.get(version.key, span.start, span.asked))
-            if len(piece) != span.length or await _digest(piece) != span.digest:
-                raise _BadCopy("its bytes are not the version's")  # noqa: TRY301  # told like the others
+            return await self._get(site, version, span)
         except (ObjectMissing, ObjectFault, _BadCopy) as error:
             fault = type(error).__name__.lstrip("_")
             log.warning(
@@ -148,7 +146,30 @@ class Reader:
             _BAD_COPIES.labels(site=site.name, fault=fault).inc()
             self._on_bad_copy(Debt(site.name, version.instance, version.digest))
             raise _BadCopy(str(error)) from error
+
+    async def _get(self, site: GridSite, version: Version, span: _Span) -> bytes:
+        try:
+            return await self._get_at(site, version.key, span)
+        except (ObjectMissing, ObjectFault, _BadCopy):
+            key = await self._own_key(site, version)
+            if key == version.key:
+                raise
+            return await self._get_at(site, key, span)
+
+    async def _get_at(self, site: GridSite, key: str, span: _Span) -> bytes:
+        piece = await self._sites.ask(site, site.objects.get(key, span.start, span.asked))
+        if len(piece) != span.length or await _digest(piece) != span.digest:
+            raise _BadCopy("its bytes are not the version's")
         return piece
+
+    async def _own_key(self, site: GridSite, version: Version) -> str:
+        """Return the key that the site's own row names: another than elsewhere, if it was streamed twice."""
+        try:
+            rows = await self._sites.ask(site, site.catalogue.rows_of(version.instance))
+        except SiteFailed:
+            return version.key
+        keys = (row.version.key for row in rows if row.version.digest == version.digest)
+        return next(keys, version.key)
 
 
 def _move(order: list[GridSite], site: GridSite, to: int) -> None:

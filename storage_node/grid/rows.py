@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cluster.nouns import Provenance
+from storage_node.catalogue.attributes import currency
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -23,7 +24,7 @@ def merge(answers: Iterable[Sequence[Row]]) -> tuple[Row, ...]:
         for row in rows:
             known = merged.get(row.version.digest)
             merged[row.version.digest] = row if known is None else _merge(known, row)
-    return tuple(sorted(merged.values(), key=_currency, reverse=True))
+    return tuple(sorted(merged.values(), key=currency, reverse=True))
 
 
 def _merge(one: Row, other: Row) -> Row:
@@ -32,7 +33,3 @@ def _merge(one: Row, other: Row) -> Row:
         provenance=Provenance.merge(one.provenance, other.provenance),
         order=max(one.order, other.order),
     )
-
-
-def _currency(row: Row) -> tuple[int, Provenance, str]:
-    return row.order, row.provenance, row.version.digest

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _UP = Gauge("atria_site_up", "Whether this process can use the site", ["site"])
-_FAILURES = Counter("atria_site_failures_total", "Calls that a site did not do", ["site"])
+_FAILURES = Counter("atria_site_failures_total", "Calls at a site that failed, or took too long", ["site"])
 
 log = structlog.get_logger()
 
@@ -43,6 +43,10 @@ class SiteHealth:
     why: str
     """Why it is down; empty when it is up."""
     since: datetime
+
+    def to_json(self) -> dict[str, object]:
+        """Return it as JSON values."""
+        return {"up": self.up, "why": self.why, "since": self.since.isoformat()}
 
 
 class SiteFailed(Exception):
@@ -90,6 +94,8 @@ class Sites:
         self._now = now
         self._health = {name: SiteHealth(False, "not probed yet", now()) for name in self._sites}
         self._failures = dict.fromkeys(self._sites, 0)
+        for name in self._sites:
+            _UP.labels(site=name).set(False)
         self._changed = asyncio.Event()
 
     @property
@@ -156,13 +162,21 @@ class Sites:
             await self._changed.wait()
 
     async def watch(self) -> None:
-        """Probe all sites for ever: those that are up, too, so that writes need not find out."""
+        """Probe all sites for ever: those that are up, too, so that writes need not find out.
+
+        Each is probed by itself: one that hangs does not keep another from coming back.
+        """
+        async with asyncio.TaskGroup() as watches:
+            for site in self._sites.values():
+                watches.create_task(self._watch(site))
+
+    async def _watch(self, site: GridSite) -> None:
         while True:
             await asyncio.sleep(self._interval_s)
             try:
-                await self.probe()
-            except Exception:  # without probes no site would ever come back
-                log.exception("site.probe_failed")
+                await self._probe(site)
+            except Exception:  # without probes the site would never come back
+                log.exception("site.probe_failed", site=site.name)
 
     async def probe(self) -> None:
         """Ask every site which one it is, and note what is up."""

@@ -35,15 +35,21 @@ if TYPE_CHECKING:
 STRAGGLERS_LIMIT: Final = 4
 """Writes that may go on at one site after their acknowledgement; past it, new ones pass the site over."""
 
-_WRITES = prometheus_client.Counter("atria_grid_writes_total", "Writes to the sites", ["outcome"])
+_WRITES = prometheus_client.Counter(
+    "atria_grid_writes_total", "Instances written, by what became of them", ["outcome"]
+)
 _OWED = prometheus_client.Counter(
     "atria_grid_owed_total", "Copies that a site was owed when success was said", ["site"]
 )
 _CAUGHT_UP = prometheus_client.Counter(
     "atria_grid_caught_up_total", "Stragglers that settled their own debt", ["site"]
 )
-_PUT_SECONDS = prometheus_client.Histogram("atria_grid_put_seconds", "One object at one site", ["site"])
-_ADD_SECONDS = prometheus_client.Histogram("atria_grid_add_seconds", "One row at one site", ["site"])
+_PUT_SECONDS = prometheus_client.Histogram(
+    "atria_grid_put_seconds", "Time to put one object at one site", ["site"]
+)
+_ADD_SECONDS = prometheus_client.Histogram(
+    "atria_grid_add_seconds", "Time to add one row at one site", ["site"]
+)
 
 log = structlog.get_logger()
 
@@ -207,11 +213,11 @@ class _Write:
         if order is None:
             return
         try:
-            if await self._sites.ask(site, site.catalogue.add(replace(self._row, order=order))) != order:
+            held = replace(self._row, order=order)
+            if await self._sites.ask(site, site.catalogue.add(held)) != order:
                 return
-            debts = self._debts([site.name])
             for other in self._sites.up():
-                await self._sites.ask(other, other.catalogue.settle(debts))
+                await self._sites.ask(other, other.catalogue.settle(site.name, held))
         except SiteFailed as error:
             log.warning("write.not_caught_up", site=site.name, failed=error.site, reason=error.reason)
         else:

@@ -230,5 +230,5 @@ class _Incoming:
 def _out_of_resources(error: NotEnoughSites) -> Refusal:
     return Refusal(
         Status.OUT_OF_RESOURCES,
-        f"{error.answered} of the {error.needed} sites needed took it: send again later",
+        f"{error.answered} of the {error.needed} sites needed answered: send again later",
     )

@@ -26,7 +26,7 @@ ALIGNMENT_BYTES: Final = 4096
 
 
 _spares: Final[list[mmap.mmap]] = []
-"""Aligned buffers that were used and will be used again, the last one first: their pages are there already."""
+"""Aligned buffers that were used, the last one first: their pages are there already."""
 _SPARES_LIMIT: Final = 32
 
 

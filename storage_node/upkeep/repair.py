@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 import structlog
 from prometheus_client import Counter, Gauge
 
+from cluster.nouns import Debt
 from storage_node.grid import rows
 from storage_node.grid.read import NoCopy
 from storage_node.grid.sites import SiteFailed
@@ -24,7 +25,6 @@ from storage_node.grid.write import NotEnoughSites
 from storage_node.site.protocol import ObjectFault
 
 if TYPE_CHECKING:
-    from cluster.nouns import Debt
     from storage_node.catalogue.protocol import Row
     from storage_node.grid.grid import Grid
     from storage_node.grid.sites import GridSite
@@ -36,8 +36,12 @@ AT_ONCE: Final = 4
 DEBTS_AT_ONCE: Final = 1000
 """Debts that are read from one catalogue at a time."""
 
-_AT_RISK = Gauge("atria_instances_at_risk", "Copies that sites are owed, by the catalogue that knows of most")
-_DEBTS = Counter("atria_repair_debts_total", "Debts that repair looked at", ["site", "outcome"])
+_AT_RISK = Gauge(
+    "atria_instances_at_risk", "Debts: copies that a site is owed, by the reachable catalogue that notes most"
+)
+_DEBTS = Counter(
+    "atria_repair_debts_total", "Attempts to pay a debt, by the site that is owed", ["site", "outcome"]
+)
 
 log = structlog.get_logger()
 
@@ -95,7 +99,8 @@ class Repair:
     async def _open_debts(self) -> int:
         counts = await self._each(lambda site: site.catalogue.counts())
         debts = max((count.debts for count in counts), default=0)
-        _AT_RISK.set(debts)
+        if counts:  # with no catalogue to ask, what was known last is nearer to the truth than nothing owed
+            _AT_RISK.set(debts)
         return debts
 
     async def _debts_of(self, owed: GridSite, failed: set[Debt]) -> list[Debt]:
@@ -113,12 +118,17 @@ class Repair:
             row = known.get(debt.digest)
             if row is None:
                 return self._unpaid(debt, "no catalogue that can be reached has its row")
-            await self._copy(row, site)
-            await self._add(row, site, at_sites)
+            # What the site's own row names is where its copy is looked for.
+            own = {row.version.digest: row.version for row in at_sites.get(site.name, ())}
+            await self._copy(replace(row, version=own.get(debt.digest, row.version)), site)
+            held = await self._add(row, site, at_sites)
             for other in self._sites.up():
-                await self._sites.ask(other, other.catalogue.settle([debt]))
+                await self._sites.ask(other, other.catalogue.settle(site.name, held))
         except (NotEnoughSites, NoCopy, SiteFailed, ObjectFault) as error:
             return self._unpaid(debt, str(error))
+        except Exception as error:  # one debt that is at fault must not keep the others from being paid
+            log.exception("repair.fault", site=debt.site, digest=debt.digest)
+            return self._unpaid(debt, repr(error))
         _DEBTS.labels(site=debt.site, outcome="paid").inc()
         log.debug("repair.paid", site=debt.site, digest=debt.digest)
         return True
@@ -145,22 +155,30 @@ class Repair:
             finally:
                 await self._sites.ask(site, upload.abort())
 
-    async def _add(self, row: Row, site: GridSite, at_sites: Mapping[str, Sequence[Row]]) -> None:
-        """Add the row at a site, and see to it that it has the same order wherever it is."""
-        orders = {
-            name: known.order
+    async def _add(self, row: Row, site: GridSite, at_sites: Mapping[str, Sequence[Row]]) -> Row:
+        """Add the row at a site, and see to it that it is the same wherever it is; return it so."""
+        version = row.version
+        known = {
+            name: there
             for name, answer in at_sites.items()
-            for known in answer
-            if known.version.digest == row.version.digest
+            for there in answer
+            if there.version.digest == version.digest
         }
-        orders[site.name] = 0
-        highest = row.order
-        while behind := [name for name, order in orders.items() if order < highest]:
+        unheard = [
+            Debt(name, version.instance, version.digest)
+            for name in self._sites.names
+            if name not in at_sites and name != site.name
+        ]
+        orders = {name: there.order for name, there in known.items()}
+        behind = {name for name, there in known.items() if not _is_same(there, row)} | {site.name}
+        while behind:
             for name in behind:
                 holder = self._sites[name]
-                add = holder.catalogue.add(replace(row, order=highest))
-                orders[name] = await self._sites.ask(holder, add)
-            highest = max(orders.values())
+                debts = unheard if holder is not site else ()
+                orders[name] = await self._sites.ask(holder, holder.catalogue.add(row, debts))
+            row = replace(row, order=max(orders.values()))
+            behind = {name for name, order in orders.items() if order < row.order}
+        return row
 
     async def _each(self, call: Callable[[GridSite], Awaitable[T]]) -> list[T]:
         """Ask each site that is up; one that fails is left out."""
@@ -169,6 +187,10 @@ class Repair:
             with suppress(SiteFailed):  # noted as down, counted and logged where it was asked
                 answers.append(await self._sites.ask(site, call(site)))
         return answers
+
+
+def _is_same(one: Row, other: Row) -> bool:
+    return (one.order, one.provenance) == (other.order, other.provenance)
 
 
 def _batches(debts: Sequence[Debt], size: int) -> Iterator[Sequence[Debt]]:

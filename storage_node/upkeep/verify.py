@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import structlog
 
-from storage_node.catalogue.protocol import CatalogueUnavailable
 from storage_node.grid.sites import SiteFailed
 from storage_node.grid.write import NotEnoughSites
 from storage_node.site.protocol import ObjectFault, ObjectMissing
@@ -18,10 +17,11 @@ from storage_node.site.protocol import ObjectFault, ObjectMissing
 if TYPE_CHECKING:
     from cluster.nouns import Instance
     from storage_node.grid.grid import Grid
-    from storage_node.grid.sites import GridSite, Sites
+    from storage_node.grid.sites import Sites
 
 _AT_ONCE: Final = 64
 """Instances that are looked for at the same time."""
+_NOT_READ: Final = "its catalogue could not be read to its end"
 
 log = structlog.get_logger()
 
@@ -59,8 +59,8 @@ class Verification:
 
     @property
     def complete(self) -> bool:
-        """Whether each site is up and has everything."""
-        return all(site.up and not site.missing for site in self.sites)
+        """Whether each site is up, has everything, and knows of no copy that is owed or bad."""
+        return all(site.up and not site.missing and not site.debts for site in self.sites)
 
 
 @dataclass(slots=True)
@@ -77,17 +77,19 @@ async def verify(grid: Grid, progress: Progress | None = None) -> Verification:
     A site that is down, or goes down meanwhile, counts as lacking what it was not found to have.
     """
     tallies = {name: _Tally() for name in grid.sites.names}
+    failed: set[str] = set()
     known = 0
     for site in grid.sites.up():
         try:
             counts = await grid.sites.ask(site, site.catalogue.counts())
         except SiteFailed:
+            failed.add(site.name)
             continue
         tallies[site.name].debts = counts.debts
         known = max(known, counts.versions)
     versions = 0
-    async with aclosing(_union(grid.sites)) as entries:
-        batch: list[tuple[_Entry, frozenset[str]]] = []
+    async with aclosing(_union(grid.sites, failed)) as entries:
+        batch: list[tuple[_Entry, Mapping[str, str]]] = []
         async for entry in entries:
             batch.append(entry)
             if len(batch) == _AT_ONCE:
@@ -102,54 +104,68 @@ async def verify(grid: Grid, progress: Progress | None = None) -> Verification:
         versions,
         tuple(
             SiteCheck(
-                name, health.up, health.why, tally.rows, tally.objects, versions - tally.copies, tally.debts
+                name,
+                health.up and name not in failed,
+                health.why or (_NOT_READ if name in failed else ""),
+                tally.rows,
+                tally.objects,
+                versions - tally.copies,
+                tally.debts,
             )
             for (name, tally), health in zip(tallies.items(), grid.health().values(), strict=True)
         ),
     )
 
 
-async def _union(sites: Sites) -> AsyncGenerator[tuple[_Entry, frozenset[str]]]:
-    """Yield each version known, in order, with the sites whose catalogue has its row."""
-    walks = {site.name: _walk(site) for site in sites.up()}
-    heads = {name: head for name, walk in walks.items() if (head := await anext(walk, None)) is not None}
+async def _union(sites: Sites, failed: set[str]) -> AsyncGenerator[tuple[_Entry, Mapping[str, str]]]:
+    """Yield each version known, in order, with the key of each site whose catalogue has its row.
+
+    A site whose catalogue does not go on is noted in `failed`.
+    """
+    walks = {site.name: site.catalogue.walk() for site in sites.up()}
+    heads: dict[str, _Entry] = {}
+
+    async def go_on(name: str) -> None:
+        heads.pop(name, None)
+        try:
+            head = await sites.ask(sites[name], anext(walks[name], None))
+        except SiteFailed as error:
+            log.warning("verify.walk_failed", site=name, reason=error.reason)
+            failed.add(name)
+        else:
+            if head is not None:
+                heads[name] = head
+
+    for name in walks:
+        await go_on(name)
     while heads:
         entry = min(heads.values())
-        holders = frozenset(name for name, head in heads.items() if head[:2] == entry[:2])
-        for name in holders:
-            head = await anext(walks[name], None)
-            if head is None:
-                del heads[name]
-            else:
-                heads[name] = head
-        yield entry, holders
+        keys = {name: head[2] for name, head in heads.items() if head[:2] == entry[:2]}
+        for name in keys:
+            await go_on(name)
+        yield entry, keys
+    for walk in walks.values():
+        await walk.aclose()
 
 
-async def _walk(site: GridSite) -> AsyncIterator[_Entry]:
-    try:
-        async for entry in site.catalogue.walk():
-            yield entry
-    except CatalogueUnavailable as error:
-        log.warning("verify.walk_failed", site=site.name, reason=error.reason)
-
-
-async def _look(grid: Grid, batch: list[tuple[_Entry, frozenset[str]]], tallies: dict[str, _Tally]) -> int:
-    await asyncio.gather(*(_look_for(grid, entry, holders, tallies) for entry, holders in batch))
+async def _look(grid: Grid, batch: list[tuple[_Entry, Mapping[str, str]]], tallies: dict[str, _Tally]) -> int:
+    await asyncio.gather(*(_look_for(grid, entry, keys, tallies) for entry, keys in batch))
     return len(batch)
 
 
-async def _look_for(grid: Grid, entry: _Entry, holders: frozenset[str], tallies: dict[str, _Tally]) -> None:
+async def _look_for(grid: Grid, entry: _Entry, keys: Mapping[str, str], tallies: dict[str, _Tally]) -> None:
     instance, digest, key = entry
     try:
         sizes = {row.version.digest: row.version.size_bytes for row in await grid.rows_of(instance)}
     except NotEnoughSites:
         sizes = {}
     for site in grid.sites.up():
+        own_key = keys.get(site.name, key)
         try:
-            found = (await grid.sites.ask(site, site.objects.head(key))).size_bytes == sizes.get(digest)
+            found = (await grid.sites.ask(site, site.objects.head(own_key))).size_bytes == sizes.get(digest)
         except (SiteFailed, ObjectMissing, ObjectFault):
             found = False
         tally = tallies[site.name]
-        tally.rows += site.name in holders
+        tally.rows += site.name in keys
         tally.objects += found
-        tally.copies += found and site.name in holders
+        tally.copies += found and site.name in keys

@@ -80,9 +80,28 @@ async def test_debts_are_a_set_in_the_order_they_were_made(catalogue: Catalogue)
 async def test_settled_debts_are_gone_and_others_stay(catalogue: Catalogue) -> None:
     one = row()
     await catalogue.owe([debt(one, "b"), debt(one, "c")])
-    await catalogue.settle([debt(one, "b"), debt(row(content="never owed"))])
-    await catalogue.settle([debt(one, "b")])
+    await catalogue.settle("b", row(content="never owed"))
+    for _ in range(2):
+        await catalogue.settle("b", one)
     assert list(await catalogue.debts(10)) == [debt(one, "c")]
+
+
+async def test_a_debt_stays_where_the_row_is_newer_than_what_was_brought(
+    catalogue: Catalogue,
+) -> None:
+    """Who brought it saw the row as it was before; since then a writer raised it, and noted the debt anew."""
+    held = row(minute=5, order=3)
+    await catalogue.add(replace(held, order=4), [debt(held, "b")])
+    await catalogue.settle("b", held)
+    assert list(await catalogue.debts(10)) == [debt(held, "b")]
+    await catalogue.settle("b", replace(held, order=4))
+    assert list(await catalogue.debts(10)) == []
+    earlier = row(minute=1, order=4)
+    await catalogue.add(earlier, [debt(held, "b")])
+    await catalogue.settle("b", replace(held, order=4))
+    assert list(await catalogue.debts(10)) == [debt(held, "b")]
+    await catalogue.settle("b", earlier)
+    assert list(await catalogue.debts(10)) == []
 
 
 async def test_an_empty_catalogue_holds_nothing(catalogue: Catalogue) -> None:

@@ -76,8 +76,8 @@ class FailingCatalogue:
     async def owe(self, debts: Sequence[Debt]) -> None:
         await self._within("owe", lambda: self._catalogue.owe(debts))
 
-    async def settle(self, debts: Sequence[Debt]) -> None:
-        await self._within("settle", lambda: self._catalogue.settle(debts))
+    async def settle(self, site: str, held: Row) -> None:
+        await self._within("settle", lambda: self._catalogue.settle(site, held))
 
     async def debts(self, limit: int, *, site: str | None = None) -> Sequence[Debt]:
         return await self._within("debts", lambda: self._catalogue.debts(limit, site=site))
@@ -88,8 +88,10 @@ class FailingCatalogue:
     def find(self, query: Query, limit: int) -> AsyncGenerator[Match]:
         return self._catalogue.find(query, limit)
 
-    def walk(self) -> AsyncGenerator[tuple[Instance, str, str]]:
-        return self._catalogue.walk()
+    async def walk(self) -> AsyncGenerator[tuple[Instance, str, str]]:
+        await self._within("walk", _nothing)
+        async for entry in self._catalogue.walk():
+            yield entry
 
     async def counts(self) -> Counts:
         return await self._within("counts", self._catalogue.counts)
@@ -99,6 +101,10 @@ class FailingCatalogue:
 
     async def close(self) -> None:
         await self._catalogue.close()
+
+
+async def _nothing() -> None:
+    return None
 
 
 @dataclass

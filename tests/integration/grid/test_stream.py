@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 
 from cluster.nouns import BLOCK_BYTES
+from storage_node.catalogue.protocol import Row
 from storage_node.grid import keys, manifest
 from storage_node.grid.arrival import Stored
 from storage_node.grid.write import NotEnoughSites
 from storage_node.site.failing import Call, Fault
 from storage_node.upkeep.repair import Repair
+from storage_node.upkeep.verify import verify
 from tests.integration.grid.cluster import NAMES, PROVENANCE, Cluster, arrival, cluster
 
 MIB = 1024 * 1024
@@ -192,6 +194,43 @@ def rot(file: Path, position: int) -> None:
         byte = content.read(1)
         content.seek(position)
         content.write(bytes([byte[0] ^ 1]))
+
+
+async def test_a_version_that_has_another_key_at_one_site_is_found_verified_and_repaired(
+    tmp_path: Path,
+) -> None:
+    """Sent twice, each time to two of three sites: the rows of one version name two keys."""
+    async with cluster(tmp_path) as c:
+        content = LARGE[: BLOCK_BYTES + 1]
+        stored = []
+        for away in ("c", "a"):
+            c[away].fail(Fault.BEFORE)
+            await c.grid.sites.probe()
+            stored.append(await stream(c, content))
+            await c.heal()
+        first, second = stored
+        for site in c.sites.values():
+            await site.inner.settle("a", await own_row(c, "b"))
+            await site.inner.settle("c", await own_row(c, "b"))
+        assert (await own_row(c, "a")).version.key == first.version.key
+        assert (await own_row(c, "c")).version.key == second.version.key
+        assert (await verify(c.grid)).complete
+        for name in ("a", "b"):
+            for key in (first.version.key, second.version.key):
+                (tmp_path / name / "objects" / key).unlink(missing_ok=True)
+        for version in (first.version, second.version):
+            assert b"".join(await read(c, replace(first, version=version))) == content
+        await c.grid.tasks.drain()
+        await Repair(c.grid).run_once()
+        assert (await verify(c.grid)).complete
+        for name in NAMES:
+            row = await own_row(c, name)
+            assert (tmp_path / name / "objects" / row.version.key).read_bytes() == content
+
+
+async def own_row(c: Cluster, name: str) -> Row:
+    (row,) = await c[name].inner.rows_of(arrival().instance)
+    return row
 
 
 async def test_the_same_content_streamed_twice_is_one_version(tmp_path: Path) -> None:

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
-from cluster.nouns import Debt
-from storage_node.site.failing import Fault
+from prometheus_client import REGISTRY
+
+from cluster.nouns import Debt, SiteIdentity
+from storage_node.catalogue.memory import MemoryCatalogue
+from storage_node.catalogue.protocol import Row
+from storage_node.grid.sites import GridSite, Sites
+from storage_node.site.failing import Call, Fault
+from storage_node.site.memory import MemoryObjects
 from storage_node.upkeep.repair import Repair
 from storage_node.upkeep.verify import SiteCheck, verify
 from tests.integration.grid.cluster import NAMES, Cluster, arrival, cluster
@@ -33,6 +40,26 @@ async def test_debts_of_a_site_that_is_away_stay_and_hide_no_others(tmp_path: Pa
         assert (report.paid, report.failed, report.open) == (3, 0, 0)
         for digest in owed_to_c:
             await c.check_everywhere(digest)
+
+
+async def test_the_metrics_say_what_is_owed_and_not_nothing_where_nobody_can_tell(tmp_path: Path) -> None:
+    async with cluster(tmp_path) as c:
+        await lose(c, "c")
+        await store(c, 1, 2)
+        await Repair(c.grid).run_once()
+        assert REGISTRY.get_sample_value("atria_instances_at_risk") == 2
+        for name in NAMES:
+            await lose(c, name)
+        await Repair(c.grid).run_once()
+        assert REGISTRY.get_sample_value("atria_instances_at_risk") == 2
+        assert [REGISTRY.get_sample_value("atria_site_up", {"site": name}) for name in NAMES] == [0, 0, 0]
+
+
+async def test_a_site_that_was_never_up_is_in_the_metrics() -> None:
+    identity = SiteIdentity("never", "id", 1)
+    never = GridSite("never", MemoryObjects("never", identity), MemoryCatalogue("never", identity))
+    Sites([never], site_timeout_s=1, probe_interval_s=1)
+    assert REGISTRY.get_sample_value("atria_site_up", {"site": "never"}) == 0
 
 
 async def test_debts_are_paid_the_oldest_first() -> None:
@@ -113,8 +140,8 @@ async def test_running_for_ever_pays_what_comes_up_and_ends_when_cancelled() -> 
         settled = asyncio.Event()
         real = c["b"].inner.settle
 
-        async def settle(debts: object) -> None:
-            await real(debts)  # type: ignore[arg-type]  # as it came
+        async def settle(site: str, held: Row) -> None:
+            await real(site, held)
             settled.set()
 
         c["b"].inner.settle = settle  # type: ignore[method-assign]  # to be told of it
@@ -160,6 +187,101 @@ async def test_verify_counts_what_each_site_lacks(tmp_path: Path) -> None:
             (70, 70, 2),
         ]
         assert [site.debts for site in found.sites] == [2, 2, 0]
+
+
+async def test_verify_is_not_complete_when_no_catalogue_can_be_walked() -> None:
+    async with cluster() as c:
+        await store(c, 1)
+        for site in c.sites.values():
+            site.fail(Fault.BEFORE, "walk")
+        found = await verify(c.grid)
+        assert not found.complete
+        assert not any(site.up for site in found.sites)
+
+
+async def test_a_catalogue_that_hangs_does_not_hold_verify_up_for_ever() -> None:
+    async with cluster(timeout_s=0.1) as c:
+        await store(c, 1)
+        c["b"].fail(Fault.HANG, "walk")
+        found = await verify(c.grid)
+        assert [site.up for site in found.sites] == [True, False, True]
+        assert found.versions == 1
+
+
+async def test_verify_is_not_complete_while_a_copy_is_known_to_be_bad(tmp_path: Path) -> None:
+    async with cluster(tmp_path) as c:
+        (digest,) = await store(c, 1)
+        await c["a"].inner.owe([Debt("b", arrival(1).instance, digest)])
+        assert not (await verify(c.grid)).complete
+        await Repair(c.grid).run_once()
+        assert (await verify(c.grid)).complete
+
+
+async def test_a_fault_of_our_own_keeps_no_other_debt_from_being_paid() -> None:
+    def script(call: Call) -> Fault | None:
+        if call.method == "put" and "/1.2.3.0/" in call.key:
+            raise ZeroDivisionError
+        return None
+
+    async with cluster() as c:
+        await lose(c, "b")
+        _, *digests = await store(c, *range(6))
+        await c.heal()
+        c["b"].objects.script = script
+        report = await Repair(c.grid).run_once()
+        assert (report.paid, report.failed, report.open) == (5, 1, 1)
+        for digest in digests:
+            await c.check_everywhere(digest)
+
+
+async def test_what_is_raised_while_it_is_repaired_is_raised_at_the_repaired_site_too(tmp_path: Path) -> None:
+    """The debt was noted before, and again with the higher order: who paid the first must not settle both."""
+    async with cluster(tmp_path) as c:
+        await lose(c, "c")
+        (digest,) = await store(c, 1)
+        (row,) = await c["a"].inner.rows_of(arrival(1).instance)
+        await c.heal()
+        c["a"].fail(Fault.HANG, "settle")
+        repairing = asyncio.create_task(Repair(c.grid).run_once())
+        while digest not in await c["c"].rows():  # noqa: ASYNC110  # it is added, and tells nobody
+            await asyncio.sleep(0.01)
+        for name in ("a", "b"):
+            await c[name].inner.add(replace(row, order=7), [Debt("c", row.version.instance, digest)])
+        c["a"].heal()
+        await repairing
+        await Repair(c.grid).run_once()
+        assert [await site.rows() for site in c.sites.values()] == [{digest: 7}] * 3
+        await c.check_everywhere(digest)
+
+
+async def test_an_order_that_is_raised_while_a_site_is_away_reaches_it_when_it_is_back(
+    tmp_path: Path,
+) -> None:
+    async with cluster(tmp_path) as c:
+        (digest,) = await store(c, 1)
+        (row,) = await c["a"].inner.rows_of(arrival(1).instance)
+        await c["c"].inner.add(replace(row, order=7))
+        await c["a"].inner.owe([Debt("c", row.version.instance, digest)])
+        await lose(c, "b")
+        await Repair(c.grid).run_once()
+        await c.heal()
+        await Repair(c.grid).run_once()
+        assert [await site.rows() for site in c.sites.values()] == [{digest: 7}] * 3
+        await c.check_everywhere(digest)
+
+
+async def test_the_earlier_provenance_reaches_each_site_that_has_the_row(tmp_path: Path) -> None:
+    """A row may have been added though its writer was told that it was not: it was owed, and is merged."""
+    async with cluster(tmp_path) as c:
+        (digest,) = await store(c, 1)
+        (row,) = await c["a"].inner.rows_of(arrival(1).instance)
+        earlier = replace(row, provenance=replace(row.provenance, calling_ae="AAA"))
+        await c["c"].inner.add(earlier)
+        await c["a"].inner.owe([Debt("c", row.version.instance, digest)])
+        await Repair(c.grid).run_once()
+        for site in c.sites.values():
+            assert list(await site.inner.rows_of(arrival(1).instance)) == [earlier]
+        await c.check_everywhere(digest)
 
 
 async def test_verify_is_not_complete_while_a_site_is_down(tmp_path: Path) -> None:

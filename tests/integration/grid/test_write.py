@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from cluster.nouns import SiteIdentity
+from storage_node.grid.grid import Grid
 from storage_node.grid.write import STRAGGLERS_LIMIT, NotEnoughSites
 from storage_node.site.failing import Call, Fault
 from storage_node.site.memory import MemoryObjects
@@ -181,6 +182,49 @@ async def test_a_site_past_its_time_limit_is_down_until_a_probe_succeeds() -> No
         assert "0.1 s" in c.grid.health()["c"].why
         c["c"].heal()
         await c.grid.sites.wait_until(lambda health: health["c"].up)
+
+
+async def test_a_site_that_hangs_keeps_no_other_from_coming_back() -> None:
+    async with cluster(timeout_s=60) as c:
+        c["c"].fail(Fault.HANG)
+        await c["c"].objects.hanging.wait()
+        c["b"].fail(Fault.BEFORE)
+        await c.grid.sites.wait_until(lambda health: not health["b"].up)
+        c["b"].heal()
+        async with asyncio.timeout(10):
+            await c.grid.sites.wait_until(lambda health: health["b"].up)
+
+
+async def test_a_site_that_hangs_at_the_start_is_not_waited_for() -> None:
+    async with cluster(timeout_s=60) as c:
+        c["c"].fail(Fault.HANG)
+        again = Grid(
+            [c.grid.sites[name] for name in NAMES],
+            copies_before_success=2,
+            straggler_grace_s=0.05,
+            site_timeout_s=60,
+            probe_interval_s=0.05,
+        )
+        async with asyncio.timeout(10):
+            await again.start()
+        assert [site.name for site in again.sites.up()] == ["a", "b"]
+        c["c"].heal()
+        await again.sites.wait_until(lambda health: health["c"].up)
+        await again.close()
+
+
+async def test_a_refusal_counts_the_site_that_took_it_though_others_failed_before() -> None:
+    async with cluster(grace_s=30) as c:
+        c["c"].fail(Fault.HANG, "put")
+        for name in ("a", "b"):
+            c[name].fail(Fault.BEFORE, "put")
+        write = asyncio.create_task(c.grid.store(arrival(), PARTS))
+        await c["c"].objects.hanging.wait()
+        await c.grid.sites.wait_until(lambda health: not health["a"].up and not health["b"].up)
+        c["c"].heal()
+        with pytest.raises(NotEnoughSites) as refused:
+            await write
+        assert refused.value.answered == 1
 
 
 async def test_an_object_fault_is_no_fault_of_the_site() -> None:

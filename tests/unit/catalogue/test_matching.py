@@ -6,7 +6,7 @@ import fnmatch
 from contextlib import suppress
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cluster.dicom.elements import Element
@@ -134,6 +134,7 @@ def test_wild_cards_match_as_file_names_do(pattern: str, value: str) -> None:
 
 
 @given(st.sampled_from([a.vr for a in ATTRIBUTES.values()]), st.text(max_size=20))
+@example(vr="PN", value="¨0")
 def test_the_normal_form_is_a_normal_form(vr: str, value: str) -> None:
     once = normal(vr, value)
     assert normal(vr, once) == once

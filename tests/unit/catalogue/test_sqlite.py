@@ -41,7 +41,7 @@ async def _nothing_works(catalogue: SqliteCatalogue, reason: str) -> None:
     for call in (
         catalogue.add(one),
         catalogue.owe([debt(one)]),
-        catalogue.settle([debt(one)]),
+        catalogue.settle("b", one),
         catalogue.debts(1),
         catalogue.rows_of(one.version.instance),
         catalogue.counts(),
@@ -120,6 +120,50 @@ async def test_a_commit_into_a_folder_that_is_moved_meanwhile_is_not_confirmed(
     with closing(sqlite3.connect(away / file.name)) as connection:
         (versions,) = connection.execute("SELECT count(*) FROM versions").fetchone()
     assert versions == 2, "it may have been done all the same"
+
+
+async def test_a_folder_that_is_swapped_within_a_transaction_is_unavailable_then_used(
+    catalogue: SqliteCatalogue, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await catalogue.add(row())
+    away = file.parent.with_name("away")
+    checks = []
+
+    def check(opened: sqlite_file.DatabaseFile) -> None:
+        checks.append(opened)
+        if len(checks) == 2:  # before the commit, after what is changed
+            file.parent.rename(away)
+            file.parent.mkdir()
+            SqliteCatalogue.create(file, IDENTITY)
+        original(opened)
+
+    original = sqlite_file.DatabaseFile.check
+    monkeypatch.setattr(sqlite_file.DatabaseFile, "check", check)
+    with pytest.raises(CatalogueUnavailable, match="another file"):
+        await catalogue.add(row(sop="1.2.9"))
+    monkeypatch.undo()
+    await catalogue.add(row(sop="1.2.8"))
+    assert (await catalogue.counts()).versions == 1
+    with closing(sqlite3.connect(away / file.name)) as moved:
+        assert moved.execute("SELECT count(*) FROM versions").fetchone() == (1,)
+
+
+async def test_nothing_is_confirmed_into_a_log_that_was_removed(
+    file: Path,
+) -> None:
+    """An SQLite file without its write-ahead log lacks what was committed last."""
+    catalogue = SqliteCatalogue("a", file, IDENTITY)
+    await catalogue.add(row())
+    await catalogue.identity()
+    await catalogue.counts()
+    file.with_name(f"{file.name}-wal").unlink()
+    for _ in range(2):
+        await _nothing_works(catalogue, "write-ahead log")
+    await catalogue.close()
+    again = SqliteCatalogue("a", file, IDENTITY)
+    await again.add(row(sop="1.2.9"))
+    assert (await again.counts()).versions >= 2, "who let go of it last brought the removed log in"
+    await again.close()
 
 
 async def test_a_swapped_file_is_noticed_and_left_unharmed(catalogue: SqliteCatalogue, file: Path) -> None:

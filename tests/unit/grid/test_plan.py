@@ -64,7 +64,8 @@ class Model:
                 case Acknowledge():
                     check_acknowledged(step, self.disks, self.quorum)
                     return step
-                case Refuse():
+                case Refuse(answered):
+                    assert answered < self.quorum.write
                     return step
                 case Wait(grace):
                     self.wait(grace=grace)
@@ -196,7 +197,7 @@ def test_a_debt_that_too_few_have_noted_is_no_success() -> None:
     plan.next_step()
     plan.debts_done("a")
     plan.debts_failed("b")
-    assert plan.next_step() == Refuse(2)
+    assert plan.next_step() == Refuse(1)
 
 
 def test_debts_known_before_the_rows_go_with_them() -> None:
@@ -230,6 +231,21 @@ def test_a_row_that_comes_late_counts_no_more() -> None:
     plan.debts_done("a")
     plan.debts_done("b")
     assert plan.next_step() == Acknowledge(("a", "b"), ("c",), 0)
+
+
+def test_what_fails_is_refused_when_the_others_had_their_grace_to_be_counted() -> None:
+    plan = start()
+    plan.object_failed("a")
+    plan.object_failed("b")
+    assert plan.next_step() == Wait(grace=True)
+    plan.object_done("c")
+    assert plan.next_step() == Refuse(1)
+    plan = start()
+    plan.object_failed("a")
+    plan.object_failed("b")
+    assert plan.next_step() == Wait(grace=True)
+    plan.grace_over()
+    assert plan.next_step() == Refuse(0)
 
 
 @pytest.mark.parametrize("tried", [(), ("b",)])
