@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from cluster.coordination.protocol import Address, Member
 from cluster.http import Pages, StatusServer
+from storage_node.upkeep.anti_entropy import AntiEntropy
 from storage_node.upkeep.repair import Repair
 
 if TYPE_CHECKING:
@@ -19,11 +20,12 @@ if TYPE_CHECKING:
     from storage_node.grid.grid import Grid
 
 _REPAIR_INTERVAL_S: Final = 1.0
+_ANTI_ENTROPY_INTERVAL_S: Final = 3600.0
 _HOST: Final = "127.0.0.1"
 
 
 async def run(grid: Grid, registry: Registry, stop: asyncio.Event, *, name: str) -> None:
-    """Pay debts until `stop` is set.
+    """Find differences and pay debts until `stop` is set.
 
     Raises
     ------
@@ -49,15 +51,14 @@ async def run(grid: Grid, registry: Registry, stop: asyncio.Event, *, name: str)
         importlib.metadata.version("atria"),
         datetime.now(UTC),
     )
-    repairing = asyncio.create_task(Repair(grid).run_forever(_REPAIR_INTERVAL_S))
     try:
-        async with await registry.announce(member):
-            stopping = asyncio.create_task(stop.wait())
-            await asyncio.wait({stopping, repairing}, return_when=asyncio.FIRST_COMPLETED)
-            stopping.cancel()
+        async with asyncio.TaskGroup() as tasks, await registry.announce(member):
+            working = [
+                tasks.create_task(Repair(grid).run_forever(_REPAIR_INTERVAL_S)),
+                tasks.create_task(AntiEntropy(grid).run_forever(_ANTI_ENTROPY_INTERVAL_S)),
+            ]
+            await stop.wait()
+            for task in working:
+                task.cancel()
     finally:
-        repairing.cancel()
-        await asyncio.wait({repairing})
         await server.close()
-    if not repairing.cancelled():
-        repairing.result()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -13,11 +13,11 @@ import structlog
 from storage_node.grid.sites import SiteFailed
 from storage_node.grid.write import NotEnoughSites
 from storage_node.site.protocol import ObjectFault, ObjectMissing
+from storage_node.upkeep.walk import union
 
 if TYPE_CHECKING:
-    from cluster.nouns import Instance
     from storage_node.grid.grid import Grid
-    from storage_node.grid.sites import Sites
+    from storage_node.upkeep.walk import Entry
 
 _AT_ONCE: Final = 64
 """Instances that are looked for at the same time."""
@@ -27,8 +27,6 @@ log = structlog.get_logger()
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Told how many versions were looked for, and how many there are by the catalogue that knows of most."""
-
-_Entry: TypeAlias = "tuple[Instance, str, str]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +86,8 @@ async def verify(grid: Grid, progress: Progress | None = None) -> Verification:
         tallies[site.name].debts = counts.debts
         known = max(known, counts.versions)
     versions = 0
-    async with aclosing(_union(grid.sites, failed)) as entries:
-        batch: list[tuple[_Entry, Mapping[str, str]]] = []
+    async with aclosing(union(grid.sites, failed)) as entries:
+        batch: list[tuple[Entry, Mapping[str, str]]] = []
         async for entry in entries:
             batch.append(entry)
             if len(batch) == _AT_ONCE:
@@ -117,43 +115,12 @@ async def verify(grid: Grid, progress: Progress | None = None) -> Verification:
     )
 
 
-async def _union(sites: Sites, failed: set[str]) -> AsyncGenerator[tuple[_Entry, Mapping[str, str]]]:
-    """Yield each version known, in order, with the key of each site whose catalogue has its row.
-
-    A site whose catalogue does not go on is noted in `failed`.
-    """
-    walks = {site.name: site.catalogue.walk() for site in sites.up()}
-    heads: dict[str, _Entry] = {}
-
-    async def go_on(name: str) -> None:
-        heads.pop(name, None)
-        try:
-            head = await sites.ask(sites[name], anext(walks[name], None))
-        except SiteFailed as error:
-            log.warning("verify.walk_failed", site=name, reason=error.reason)
-            failed.add(name)
-        else:
-            if head is not None:
-                heads[name] = head
-
-    for name in walks:
-        await go_on(name)
-    while heads:
-        entry = min(heads.values())
-        keys = {name: head[2] for name, head in heads.items() if head[:2] == entry[:2]}
-        for name in keys:
-            await go_on(name)
-        yield entry, keys
-    for walk in walks.values():
-        await walk.aclose()
-
-
-async def _look(grid: Grid, batch: list[tuple[_Entry, Mapping[str, str]]], tallies: dict[str, _Tally]) -> int:
+async def _look(grid: Grid, batch: list[tuple[Entry, Mapping[str, str]]], tallies: dict[str, _Tally]) -> int:
     await asyncio.gather(*(_look_for(grid, entry, keys, tallies) for entry, keys in batch))
     return len(batch)
 
 
-async def _look_for(grid: Grid, entry: _Entry, keys: Mapping[str, str], tallies: dict[str, _Tally]) -> None:
+async def _look_for(grid: Grid, entry: Entry, keys: Mapping[str, str], tallies: dict[str, _Tally]) -> None:
     instance, digest, key = entry
     try:
         sizes = {row.version.digest: row.version.size_bytes for row in await grid.rows_of(instance)}
