@@ -11,15 +11,10 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC
-from hashlib import blake2b
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from cluster.dicom.elements import PackedHeaderError, text, unpack
-from cluster.nouns import Instance, Level, Provenance
-
-if TYPE_CHECKING:
-    from storage_node.catalogue.protocol import Row
+from cluster.nouns import Level
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,34 +169,3 @@ def described(header: bytes) -> Mapping[str, str | None]:
     except PackedHeaderError:
         elements = {}
     return {a.column: normalised(a.vr, text(elements, a.tag)) for a in KEPT}
-
-
-def patient_key(study_instance_uid: str, values: Mapping[str, str | None]) -> str:
-    """Return what tells patients apart: Patient ID and its issuer, or the study where there is no Patient ID.
-
-    Those without a Patient ID are never taken for one patient. A line feed is in no normal form.
-    """
-    patient_id = values["patient_id"]
-    if patient_id is None:
-        return f"\n{study_instance_uid}"
-    return f"{patient_id}\n{values['issuer_of_patient_id'] or ''}"
-
-
-def precedence(provenance: Provenance, digest: str) -> str:
-    """Return what decides which version stands for the entities above it: the least does.
-
-    That is the one with the earliest provenance, then digest, in whatever order they came.
-    """
-    received_at = provenance.received_at.astimezone(UTC).isoformat(timespec="microseconds")
-    return "\n".join((received_at, provenance.calling_ae, provenance.called_ae, provenance.source, digest))
-
-
-def currency(row: Row) -> tuple[int, str]:
-    """Return what decides which of an instance's versions is the current one: the greatest is."""
-    return row.order, precedence(row.provenance, row.version.digest)
-
-
-def fingerprint(instance: Instance) -> int:
-    """Return 63 bits that stand for an instance; those of a set are combined by exclusive or."""
-    name = "\n".join((instance.study_instance_uid, instance.series_instance_uid, instance.sop_instance_uid))
-    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest()) >> 1

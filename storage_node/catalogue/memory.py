@@ -9,18 +9,10 @@ from functools import reduce
 from operator import xor
 
 from cluster.nouns import Debt, Instance, Level, Provenance, SiteIdentity
-from storage_node.catalogue.attributes import (
-    MODALITIES_IN_STUDY,
-    SOP_CLASSES_IN_STUDY,
-    currency,
-    described,
-    fingerprint,
-    patient_key,
-    precedence,
-    values_of,
-)
+from storage_node.catalogue.attributes import MODALITIES_IN_STUDY, SOP_CLASSES_IN_STUDY, described, values_of
 from storage_node.catalogue.matching import Key, Query, matches
 from storage_node.catalogue.protocol import CatalogueUnavailable, Counts, Match, Row
+from storage_node.catalogue.views import currency, fingerprint, patient_key, precedence
 
 
 class MemoryCatalogue:

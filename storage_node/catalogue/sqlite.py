@@ -12,12 +12,13 @@ from prometheus_client import Counter, Histogram
 
 from cluster.nouns import Debt, Instance, SiteIdentity
 from storage_node.catalogue import sqlite_file, sqlite_write
-from storage_node.catalogue.attributes import currency, described
+from storage_node.catalogue.attributes import described
 from storage_node.catalogue.matching import Query
 from storage_node.catalogue.protocol import CatalogueUnavailable, Counts, Match, Row
 from storage_node.catalogue.sqlite_file import DatabaseFile
 from storage_node.catalogue.sqlite_find import Find, Page
 from storage_node.catalogue.sqlite_threads import Outcome, WorkThread
+from storage_node.catalogue.views import currency
 
 T = TypeVar("T")
 

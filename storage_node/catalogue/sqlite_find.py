@@ -18,17 +18,12 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 
 from cluster.nouns import Instance, Level
-from storage_node.catalogue.attributes import (
-    MODALITIES_IN_STUDY,
-    SOP_CLASSES_IN_STUDY,
-    fingerprint,
-    precedence,
-    values_of,
-)
+from storage_node.catalogue.attributes import MODALITIES_IN_STUDY, SOP_CLASSES_IN_STUDY, values_of
 from storage_node.catalogue.matching import Key, Like, OneOf, Query, Within, matches
 from storage_node.catalogue.protocol import Match
 from storage_node.catalogue.schema import series, studies, versions
 from storage_node.catalogue.sqlite_write import ROW_COLUMNS, row_of
+from storage_node.catalogue.views import fingerprint, precedence
 
 _DIALECT: Final = sqlite.dialect(paramstyle="named")
 _TABLES: Final = {

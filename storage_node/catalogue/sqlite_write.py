@@ -12,8 +12,9 @@ from sqlalchemy import Table
 
 from cluster.nouns import Debt, Instance, Level, Provenance, Version
 from storage_node.catalogue import schema
-from storage_node.catalogue.attributes import KEPT, currency, described, fingerprint, patient_key, precedence
+from storage_node.catalogue.attributes import KEPT, described
 from storage_node.catalogue.protocol import Row
+from storage_node.catalogue.views import currency, fingerprint, patient_key, precedence
 
 _COLUMNS: Final = {
     level: tuple(a.column for a in KEPT if a.level in levels)

@@ -20,9 +20,10 @@ import structlog
 from prometheus_client import Counter
 
 from cluster.nouns import Level
-from storage_node.catalogue.attributes import described, patient_key
+from storage_node.catalogue.attributes import described
 from storage_node.catalogue.matching import Query, by_uids
 from storage_node.catalogue.protocol import CatalogueUnavailable, Match
+from storage_node.catalogue.views import patient_key
 
 if TYPE_CHECKING:
     from storage_node.catalogue.protocol import Catalogue

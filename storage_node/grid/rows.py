@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cluster.nouns import Provenance
-from storage_node.catalogue.attributes import currency
+from storage_node.catalogue.views import currency
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

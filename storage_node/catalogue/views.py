@@ -1,0 +1,43 @@
+"""What follows from the set of rows alone, the same at each site, in whatever order they came."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cluster.nouns import Instance, Provenance
+    from storage_node.catalogue.protocol import Row
+
+
+def patient_key(study_instance_uid: str, values: Mapping[str, str | None]) -> str:
+    """Return what tells patients apart: Patient ID and its issuer, or the study where there is no Patient ID.
+
+    Those without a Patient ID are never taken for one patient. A line feed is in no normal form.
+    """
+    patient_id = values["patient_id"]
+    if patient_id is None:
+        return f"\n{study_instance_uid}"
+    return f"{patient_id}\n{values['issuer_of_patient_id'] or ''}"
+
+
+def precedence(provenance: Provenance, digest: str) -> str:
+    """Return what decides which version stands for the entities above it: the least does.
+
+    That is the one with the earliest provenance, then digest, in whatever order they came.
+    """
+    received_at = provenance.received_at.astimezone(UTC).isoformat(timespec="microseconds")
+    return "\n".join((received_at, provenance.calling_ae, provenance.called_ae, provenance.source, digest))
+
+
+def currency(row: Row) -> tuple[int, str]:
+    """Return what decides which of an instance's versions is the current one: the greatest is."""
+    return row.order, precedence(row.provenance, row.version.digest)
+
+
+def fingerprint(instance: Instance) -> int:
+    """Return 63 bits that stand for an instance; those of a set are combined by exclusive or."""
+    name = "\n".join((instance.study_instance_uid, instance.series_instance_uid, instance.sop_instance_uid))
+    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest()) >> 1
