@@ -7,14 +7,12 @@ handle, and before anything is confirmed the path must still lead to the folder 
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import secrets
 import stat
 import time
 import weakref
-from array import array
 from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import asdict
@@ -42,9 +40,6 @@ ABANDONED_AFTER_S: Final = 6 * 3600.0
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_FS_IOC_GETFLAGS: Final = 0x80086601
-_FS_IOC_SETFLAGS: Final = 0x40086602
-_FS_TOPDIR_FL: Final = 0x00020000
 _KNOWN_FOLDERS: Final = 4096
 
 log = structlog.get_logger()
@@ -67,7 +62,6 @@ def create(folder: Path, identity: SiteIdentity) -> None:
         return
     if any(entry.name != INCOMING for entry in folder.iterdir()):
         raise FileExistsError(errno.EEXIST, "the folder is not empty", str(folder))
-    _spread_subfolders(folder)
     (folder / INCOMING).mkdir(exist_ok=True)
     beside = folder / INCOMING / IDENTITY_FILE
     with beside.open("w", encoding="utf-8") as out:
@@ -81,25 +75,6 @@ def create(folder: Path, identity: SiteIdentity) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
-
-
-def _spread_subfolders(folder: Path) -> None:
-    """Tell ext2, 3 and 4 that what is below the folder need not lie near it (ioctl_iflags(2), FS_TOPDIR_FL).
-
-    Studies are found by their catalogue, not by walking: near one another they only compete for the same
-    block groups. Without the hint new files also end up among those that were deleted near the site lately,
-    whose inodes ext4 without a journal looks through again for each file that it makes.
-    """
-    handle = os.open(folder, _DIRECTORY)
-    try:
-        flags = array("l", [0])
-        fcntl.ioctl(handle, _FS_IOC_GETFLAGS, flags)
-        flags[0] |= _FS_TOPDIR_FL
-        fcntl.ioctl(handle, _FS_IOC_SETFLAGS, flags)
-    except OSError:  # another file system, which takes no such hint
-        pass
-    finally:
-        os.close(handle)
 
 
 def read_identity(content: bytes) -> SiteIdentity | None:
