@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.metadata
 import os
+from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
@@ -53,12 +54,25 @@ async def run(grid: Grid, registry: Registry, stop: asyncio.Event, *, name: str)
     )
     try:
         async with asyncio.TaskGroup() as tasks, await registry.announce(member):
+            anti_entropy = AntiEntropy(grid)
             working = [
                 tasks.create_task(Repair(grid).run_forever(_REPAIR_INTERVAL_S)),
-                tasks.create_task(AntiEntropy(grid).run_forever(_ANTI_ENTROPY_INTERVAL_S)),
+                tasks.create_task(anti_entropy.run_forever(_ANTI_ENTROPY_INTERVAL_S)),
+                tasks.create_task(_look_after_the_dead(registry, anti_entropy)),
             ]
             await stop.wait()
             for task in working:
                 task.cancel()
     finally:
         await server.close()
+
+
+async def _look_after_the_dead(registry: Registry, anti_entropy: AntiEntropy) -> None:
+    """Compare the catalogues whenever a worker has gone: it may have died between two rows."""
+    known: set[int] = set()
+    async with aclosing(registry.watch()) as memberships:
+        async for members in memberships:
+            workers = {member.pid for member in members if member.kind == "worker"}
+            if known - workers:
+                anti_entropy.run_soon()
+            known = workers

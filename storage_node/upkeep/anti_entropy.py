@@ -8,7 +8,7 @@ a site lacks that was brought back from an older copy of itself.
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -45,16 +45,23 @@ class AntiEntropy:
     def __init__(self, grid: Grid) -> None:
         self._grid = grid
         self._sites = grid.sites
+        self._wanted = asyncio.Event()
+
+    def run_soon(self) -> None:
+        """Have `run_forever` compare now: something happened that leaves differences."""
+        self._wanted.set()
 
     async def run_forever(self, interval_s: float) -> None:
         """Compare again and again, until cancelled; the first time as soon as all sites are up."""
         while True:
             await self._sites.wait_until(lambda health: all(state.up for state in health.values()))
+            self._wanted.clear()
             try:
                 await self.run_once()
             except Exception:  # a fault of one run must not be the last of all runs
                 log.exception("anti_entropy.failed")
-            await asyncio.sleep(interval_s)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wanted.wait(), interval_s)
 
     async def run_once(self) -> Comparison:
         """Compare the catalogues that can be read to their end."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
 from storage_node.grid.write import NotEnoughSites
 from storage_node.site.failing import Fault
-from storage_node.upkeep.anti_entropy import AntiEntropy
+from storage_node.upkeep.anti_entropy import AntiEntropy, Comparison
 from storage_node.upkeep.repair import Repair
 from storage_node.upkeep.verify import verify
 from tests.integration.grid.cluster import arrival, cluster
@@ -59,3 +60,23 @@ async def test_a_version_that_was_stored_while_the_catalogues_were_walked_is_no_
         monkeypatch.setattr(seen_early, "walk", late_walk)
         comparison = await anti_entropy.run_once()
         assert (comparison.versions, comparison.found) == (1, 0)
+
+
+async def test_it_runs_again_at_once_when_it_is_asked_to(tmp_path: Path) -> None:
+    async with cluster(tmp_path) as c:
+        anti_entropy = AntiEntropy(c.grid)
+        runs: asyncio.Queue[None] = asyncio.Queue()
+        run_once = anti_entropy.run_once
+
+        async def counted() -> Comparison:
+            runs.put_nowait(None)
+            return await run_once()
+
+        anti_entropy.run_once = counted  # type: ignore[method-assign]
+        running = asyncio.create_task(anti_entropy.run_forever(3600))
+        async with asyncio.timeout(10):
+            await runs.get()
+            anti_entropy.run_soon()
+            await runs.get()
+        running.cancel()
+        await asyncio.wait({running})
