@@ -83,7 +83,8 @@ class Child:
                     again_in_s=delay_s,
                 )
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._stopping.wait(), delay_s)
+                    async with asyncio.timeout(delay_s):
+                        await self._stopping.wait()
                 delay_s = min(2 * delay_s, _LAST_DELAY_S)
         finally:
             self._ended.set()

@@ -60,8 +60,10 @@ class AntiEntropy:
                 await self.run_once()
             except Exception:  # a fault of one run must not be the last of all runs
                 log.exception("anti_entropy.failed")
+            # Not wait_for: until Python 3.12 it swallows a cancellation that comes with what it waits for.
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wanted.wait(), interval_s)
+                async with asyncio.timeout(interval_s):
+                    await self._wanted.wait()
 
     async def run_once(self) -> Comparison:
         """Compare the catalogues that can be read to their end."""

@@ -80,3 +80,26 @@ async def test_it_runs_again_at_once_when_it_is_asked_to(tmp_path: Path) -> None
             await runs.get()
         running.cancel()
         await asyncio.wait({running})
+
+
+async def test_it_ends_when_it_is_cancelled_in_the_moment_in_which_it_is_asked_to_run(
+    tmp_path: Path,
+) -> None:
+    async with cluster(tmp_path) as c:
+        anti_entropy = AntiEntropy(c.grid)
+        waits = asyncio.Event()
+        run_once = anti_entropy.run_once
+
+        async def then_wait() -> Comparison:
+            asyncio.get_running_loop().call_later(0.05, waits.set)
+            return await run_once()
+
+        anti_entropy.run_once = then_wait  # type: ignore[method-assign]
+        running = asyncio.create_task(anti_entropy.run_forever(3600))
+        async with asyncio.timeout(10):
+            await waits.wait()
+            anti_entropy.run_soon()
+            await asyncio.sleep(0)
+            running.cancel()
+            await asyncio.wait({running})
+        assert running.cancelled()
