@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from chaos.host import Host
+    from cluster.coordination.protocol import Member
     from deploy.client.files import DicomFile
     from deploy.client.locate import Located
     from deploy.client.peer import Peer
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 _FIRST_AWAY, _NEXT_AWAY, _LEFT = "a", "b", "c"
 _ALL_COPIES_TIMEOUT_S: Final = 40.0
 _RESTART_TIMEOUT_S: Final = 20.0
+_KILLS: Final = 3
+"""Workers that are killed at most until one is met that was receiving: which do is the balancer's choice."""
 _POLL_S: Final = 0.2
 _ATTEMPTS: Final = 8
 _STUDY_ROOT: Final = "study"
@@ -86,8 +89,23 @@ class Story:
         return self._all_stored(await self._send(self._rest_and_largest()[0]))
 
     async def _send_and_kill(self) -> str:
+        """Send a study and kill a worker meanwhile; again, if it was not one of those that received it."""
         study = self._rest_and_largest()[1]
-        victim = (await self._host.workers())[0]
+        for attempt in range(_KILLS):
+            workers = await self._host.workers()
+            victim = workers[attempt % len(workers)]
+            sent = await self._send_while_killing(victim, study)
+            outcome = self._all_stored(sent)
+            replaced = await self._host.until_replaced(victim, _RESTART_TIMEOUT_S)
+            if sent.lost_associations:
+                return (
+                    f"{outcome}; {sent.lost_associations} association lost,"
+                    f" {sent.resent} instance sent again;"
+                    f" {victim.name} runs again (process {victim.pid} → {replaced.pid})"
+                )
+        raise NotHeld("no association was lost: no worker died in the middle of the study")
+
+    async def _send_while_killing(self, victim: Member, study: Sequence[DicomFile]) -> Sent:
         settled = 0
 
         def on_settled(_: DicomFile) -> None:
@@ -96,15 +114,7 @@ class Story:
             if settled == len(study) // 3:
                 self._host.kill(victim)
 
-        sent = await self._send(study, on_settled)
-        outcome = self._all_stored(sent)
-        if not sent.lost_associations:
-            raise NotHeld("no association was lost: the worker did not die in the middle of the study")
-        replaced = await self._host.until_replaced(victim, _RESTART_TIMEOUT_S)
-        return (
-            f"{outcome}; {sent.lost_associations} association lost, {sent.resent} instance sent again;"
-            f" {victim.name} runs again (process {victim.pid} → {replaced.pid})"
-        )
+        return await self._send(study, on_settled)
 
     async def _find(self) -> str:
         from deploy.client.find import find, open_finder
@@ -201,7 +211,7 @@ class Story:
 
         sender = Sender(self._peer(), associations=2, attempts=attempts, on_settled=on_settled)
         sent = await sender.send(files)
-        self._acknowledged += sent.stored
+        self._acknowledged = list(dict.fromkeys([*self._acknowledged, *sent.stored]))
         return sent
 
     def _all_stored(self, sent: Sent) -> str:
