@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import structlog
-
 from storage_node.services.delivery import Delivery
 from storage_node.services.identifier import select
-from storage_node.services.reply import reply
+from storage_node.services.reply import refuse, reply
 from storage_node.services.status import Refusal, Status
 from storage_node.services.sub_operations import Progress, finish
 
@@ -17,8 +15,6 @@ if TYPE_CHECKING:
     from cluster.dicom.association import Association, Message
     from cluster.settings import Limits
     from storage_node.grid.grid import Grid
-
-log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +29,7 @@ class GetService:
         try:
             selection = await select(self.grid, message, self.limits)
         except Refusal as refusal:
-            log.warning(
-                "get.refused",
-                association=association.id,
-                status=f"{refusal.status:04X}",
-                reason=refusal.comment,
-            )
-            await association.send(
-                message.context.context_id, reply(message.command, refusal.status, refusal.comment)
-            )
+            await refuse(association, message, refusal, service="get")
             return
         delivery = Delivery(self.grid, association, self.limits.memory_limit_bytes)
         progress = Progress(remaining=len(selection.versions))

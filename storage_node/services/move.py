@@ -14,7 +14,7 @@ from cluster.dicom.requestor import AssociationRejected, ProposedContext, connec
 from storage_node.grid.read import NoCopy
 from storage_node.services.delivery import Delivery, offers
 from storage_node.services.identifier import select
-from storage_node.services.reply import reply
+from storage_node.services.reply import refuse, reply
 from storage_node.services.status import Refusal, Status
 from storage_node.services.sub_operations import Progress, finish
 
@@ -47,17 +47,7 @@ class MoveService:
             destination = self._destination(message)
             selection = await select(self.grid, message, self.settings.limits)
         except Refusal as refusal:
-            if message.data_set is not None:
-                await message.data_set.discard()
-            log.warning(
-                "move.refused",
-                association=association.id,
-                status=f"{refusal.status:04X}",
-                reason=refusal.comment,
-            )
-            await association.send(
-                message.context.context_id, reply(message.command, refusal.status, refusal.comment)
-            )
+            await refuse(association, message, refusal, service="move")
             return
         move = _Move(self, association, message, destination, Progress(remaining=len(selection.versions)))
         for batch in _batches(selection.versions):

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import structlog
 
 from cluster.dicom.command_set import CommandSet
-from storage_node.services.status import error_comment
+from storage_node.services.status import Refusal, error_comment
+
+if TYPE_CHECKING:
+    from cluster.dicom.association import Association, Message
+
+log = structlog.get_logger()
 
 
 def reply(request: CommandSet, status: int, comment: str | None = None, **elements: Any) -> CommandSet:
@@ -30,4 +37,25 @@ def reply(request: CommandSet, status: int, comment: str | None = None, **elemen
         status=int(status),
         error_comment=None if comment is None else error_comment(comment),
         **elements,
+    )
+
+
+async def refuse(association: Association, message: Message, refusal: Refusal, *, service: str) -> None:
+    """Answer a request that cannot be done; what is left of its data set is passed over.
+
+    Raises
+    ------
+    AssociationEnded
+        The peer went away.
+    """
+    if message.data_set is not None:
+        await message.data_set.discard()
+    log.warning(
+        f"{service}.refused",
+        association=association.id,
+        status=f"{refusal.status:04X}",
+        reason=refusal.comment,
+    )
+    await association.send(
+        message.context.context_id, reply(message.command, refusal.status, refusal.comment)
     )

@@ -21,7 +21,7 @@ from cluster.dicom.header import HeaderError, HeaderReader
 from cluster.nouns import BLOCK_BYTES, Instance, Provenance
 from storage_node.grid.arrival import Arrival, Stored
 from storage_node.grid.write import NotEnoughSites
-from storage_node.services.reply import reply
+from storage_node.services.reply import refuse, reply
 from storage_node.services.status import Refusal, Status
 
 if TYPE_CHECKING:
@@ -64,18 +64,8 @@ class StoreService:
         try:
             stored = await self._receive(association, message)
         except Refusal as refusal:
-            if message.data_set is not None:
-                await message.data_set.discard()
             _REFUSED.labels(status=f"{refusal.status:04X}").inc()
-            log.warning(
-                "store.refused",
-                association=association.id,
-                status=f"{refusal.status:04X}",
-                reason=refusal.comment,
-            )
-            await association.send(
-                message.context.context_id, reply(message.command, refusal.status, refusal.comment)
-            )
+            await refuse(association, message, refusal, service="store")
             return
         log.debug(
             "store.acknowledged", association=association.id, digest=stored.version.digest, owed=stored.owed
