@@ -7,9 +7,11 @@ same names, and so do the catalogue's columns and the log lines.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Final, TypeAlias
+from hashlib import sha256
+from typing import Final, Self, TypeAlias
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 """Bytes that are passed on, never changed."""
@@ -97,13 +99,70 @@ class Version:
     """SHA-256 of each `BLOCK_BYTES` of the file, when it was streamed; empty when `digest` is all."""
 
 
+class FactKind(enum.StrEnum):
+    """What can be decided about an instance."""
+
+    DELETED = "deleted"
+    """It is in no answer any more. Its bytes stay."""
+    REVIVED = "revived"
+    """It is in answers again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """Something that was decided about an instance, for ever: what comes later is another fact.
+
+    Of an instance's facts the one of the highest epoch holds, a deletion on a tie (design, rule 3).
+    """
+
+    instance: Instance
+    epoch: int
+    """One more than the highest that was known when it was decided; the first is 1."""
+    kind: FactKind
+    decided_at: datetime
+    decided_by: str
+    """Who did: a person's account, or the AE title whose resend revived it."""
+    reason: str
+
+    def to_json(self) -> bytes:
+        """Return its canonical form: what is stored as its object, and what its digest is of."""
+        entries = {**asdict(self), "decided_at": self.decided_at.astimezone(UTC).isoformat()}
+        return json.dumps(entries, sort_keys=True, separators=(",", ":")).encode("ascii")
+
+    @classmethod
+    def from_json(cls, content: bytes) -> Self:
+        """Read what `to_json` wrote.
+
+        Raises
+        ------
+        ValueError
+            It is no fact.
+        """
+        try:
+            entries = json.loads(content)
+            return cls(
+                instance=Instance(**entries.pop("instance")),
+                kind=FactKind(entries.pop("kind")),
+                decided_at=datetime.fromisoformat(entries.pop("decided_at")),
+                **entries,
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"no fact: {error!r}") from error
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of its canonical form, 64 hexadecimal digits: what names it in keys and debts."""
+        return sha256(self.to_json()).hexdigest()
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Debt:
-    """A note, kept at other sites, that `site` is owed a copy of a version or has shown a bad one."""
+    """A note, kept at other sites, that `site` is owed a version or a fact, or has shown a bad copy."""
 
     site: str
     instance: Instance
     digest: str
+    """Of the version, or of the fact."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +174,18 @@ class SiteIdentity:
 
     name: str
     site_id: str
-    """A random UUID: another folder of the same name has another."""
+    """A random UUID: another folder or bucket of the same name has another."""
     generation: int
+    """Raised by one each time the site is replaced, which loses its state."""
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """A site's place in the cluster, as the cluster's record has it."""
+
+    identity: SiteIdentity
+    filling: bool = False
+    """Whether it lost its state and is being filled: it takes writes, and has no vote (design, rule 8)."""
 
 
 class Level(enum.StrEnum):

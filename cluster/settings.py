@@ -94,7 +94,35 @@ class Writing(_Table):
     site_timeout_s: Seconds = 10.0
     """How long one step at one site may take."""
     probe_interval_s: Seconds = 1.0
-    """How often a site that is down is asked whether it is back."""
+    """How often each site is asked whether it is well."""
+    probe_timeout_s: Seconds = 1.0
+    """How long that may take; a site that takes longer is down, and nobody waits for it any more."""
+    hedge_after_s: Seconds = 0.25
+    """How long a read waits for one site before it asks another as well."""
+    site_requests: Annotated[int, Field(gt=0)] = 64
+    """Requests of one process that are under way at one site; the next one waits."""
+    site_held_bytes: Bytes = 256 * MIB
+    """Bytes of objects that one process is writing to one site; past it the site is passed over, and owed."""
+    free_space_low_bytes: Bytes = 2048 * MIB
+    """A site with less room than this is full: it is not written to until it has half as much again."""
+
+
+class Upkeep(_Table):
+    """What runs in the background, and how fast."""
+
+    repair_interval_s: Seconds = 1.0
+    repair_at_once: Annotated[int, Field(gt=0, le=64)] = 8
+    """Debts that are paid at the same time."""
+    repair_rate_bytes_per_s: Bytes | None = None
+    """How fast sites that are owed copies are filled; as fast as it goes when it is not set."""
+    anti_entropy_interval_s: Seconds = 3600.0
+    """How often the catalogues are compared."""
+    scrub_period_days: Annotated[float, Field(gt=0)] = 30.0
+    """Within so many days each copy is read and its digest checked."""
+    collection_interval_s: Seconds = 3600.0
+    """How often objects that have no row are looked for."""
+    orphan_grace_h: Annotated[float, Field(ge=1)] = 24.0
+    """Age at which an object without a row, or an upload that was not finished, is no live writer's."""
 
 
 class Site(_Table):
@@ -165,6 +193,7 @@ class Settings(_Table):
     upper_layer: UpperLayer = UpperLayer()
     limits: Limits = Limits()
     writing: Writing = Writing()
+    upkeep: Upkeep = Upkeep()
     sites: tuple[Site, ...] = ()
     destinations: tuple[Destination, ...] = ()
 

@@ -1,17 +1,22 @@
 """One site's index: what the grid asks of SQLite, of PostgreSQL, and of memory.
 
-A catalogue holds rows of versions and debts. Both are sets: adding what is there changes nothing (but a
-row's provenance, which becomes the earlier), so any call may be repeated. All that is derived (studies,
-series, patients, counts) follows from the set of rows alone, in whatever order they came.
+A catalogue holds rows of versions, facts, and debts. All are sets: adding what is there changes nothing (but
+a row's provenance, which becomes the earlier, and its order, which becomes the higher), so any call may be
+repeated. All that is derived (studies, series, patients, counts, what is hidden) follows from the sets of
+rows and facts alone, in whatever order they came.
+
+What is a site's own business, and differs from site to site, is in no fingerprint: an object's key, and when
+it was verified.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
-from cluster.nouns import Debt, Instance, Provenance, SiteIdentity, Version
+from cluster.nouns import Debt, Fact, Instance, Provenance, SiteIdentity, Version
 from storage_node.catalogue.matching import Query
 
 
@@ -42,6 +47,43 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class Met:
+    """What an insert met."""
+
+    order: int
+    """The `order` the row has here now."""
+    facts: tuple[Fact, ...] = ()
+    """All facts about the instance that are here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a walk says of one row."""
+
+    instance: Instance
+    digest: str
+    key: str
+    size_bytes: int
+    order: int
+    provenance: Provenance
+    verified_at: datetime
+    """When the site's own copy was last known to have the right bytes: written, or read and checked."""
+    is_streamed: bool
+    """Whether it has block digests and a manifest."""
+
+
+@dataclass(frozen=True, slots=True)
+class StudySummary:
+    """A study in so few words that two sites can compare a million of them."""
+
+    study_instance_uid: str
+    entries: int
+    """Number of versions and facts."""
+    fingerprint: int
+    """Of the set of rows and facts, in any order (`views.row_fingerprint`, `views.fact_fingerprint`)."""
+
+
+@dataclass(frozen=True, slots=True)
 class Match:
     """One entity that a query matched, as one catalogue knows it."""
 
@@ -52,11 +94,11 @@ class Match:
     version: Version
     """The version that header is from; at IMAGE level the instance's current version."""
     instances: int
-    """Number of SOP instances below (1 at IMAGE level)."""
+    """Number of SOP instances below that are not hidden; 0 when all are, by what is known here."""
     series: int
-    """Number of series below."""
+    """Number of series below with such instances."""
     studies: int
-    """Number of studies below (1 below PATIENT level)."""
+    """Number of studies below with such instances (1 or 0 below PATIENT level)."""
     modalities: tuple[str, ...]
     """All values of Modality (0008,0060) below, sorted; at IMAGE level those of its series."""
     sop_classes: tuple[str, ...]
@@ -66,7 +108,9 @@ class Match:
     precedence: str
     """By what that version stands here (`attributes.precedence`): of two catalogues' the lesser stands."""
     fingerprint: int
-    """Of the set of instances below, in any order (`attributes.fingerprint`)."""
+    """Of the set of instances below that are not hidden, in any order (`views.fingerprint`)."""
+    ruling: Fact | None = None
+    """At IMAGE level the fact that holds here (`views.ruling`), if there is any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,17 +133,25 @@ class Catalogue(Protocol):
     def name(self) -> str:
         """Name of the site."""
 
-    async def add(self, row: Row, debts: Sequence[Debt] = ()) -> int:
+    async def add(self, row: Row, debts: Sequence[Debt] = (), *, verified_at: datetime) -> Met:
         """Add a row, and debts with it, in one durable transaction (shared with concurrent calls).
 
-        A row that is there keeps its place: only its provenance is merged with the new one, and its order
-        is raised to `row.order` when that is higher.
+        A row that is there keeps its key: its provenance is merged with the new one, its order is raised to
+        `row.order` when that is higher, and so is the time at which its copy was verified.
 
         Returns
         -------
-        int
-            The `order` the row has here now. A new row has the one it comes with, decided at other sites; if
-            that is 0, one more than the highest of the other versions of the instance that are here.
+        Met
+            With the `order` the row has here now. A new row has the one it comes with, decided at other
+            sites; if that is 0, one more than the highest of the instance's other versions that are here.
+
+        Raises
+        ------
+        CatalogueUnavailable
+        """
+
+    async def decide(self, fact: Fact, debts: Sequence[Debt] = ()) -> None:
+        """Add a fact, and debts with it, in one durable transaction. No row of the instance need be here.
 
         Raises
         ------
@@ -119,6 +171,14 @@ class Catalogue(Protocol):
 
         It stays where the row here has a higher order or an earlier provenance: these came since, perhaps
         with that very debt, and have to get there, too.
+
+        Raises
+        ------
+        CatalogueUnavailable
+        """
+
+    async def forgive(self, debt: Debt) -> None:
+        """Remove a debt of a fact, which the site holds by now; no error if there is none.
 
         Raises
         ------
@@ -145,16 +205,67 @@ class Catalogue(Protocol):
         CatalogueUnavailable
         """
 
-    def find(self, query: Query, limit: int) -> AsyncGenerator[Match]:
-        """Return what matches, ordered by `Match.uid`, at most `limit`; read in pages: nobody waits for it.
+    async def facts_of(self, instance: Instance) -> Sequence[Fact]:
+        """Return all facts about an instance, the one that holds first (`views.ruling`).
 
         Raises
         ------
         CatalogueUnavailable
         """
 
-    def walk(self) -> AsyncGenerator[tuple[Instance, str, str]]:
-        """Return (instance, digest, key) of every version held, ordered by instance, then digest.
+    async def relocate(self, instance: Instance, digest: str, key: str) -> None:
+        """Note that the copy of a version is at another key here than its row says; no error without a row.
+
+        Raises
+        ------
+        CatalogueUnavailable
+        """
+
+    async def verified(self, copies: Sequence[tuple[Instance, str]], at: datetime) -> None:
+        """Note that the copies of these versions (instance, digest) here were read and found right.
+
+        Raises
+        ------
+        CatalogueUnavailable
+        """
+
+    async def least_verified(self, before: datetime, limit: int) -> Sequence[Entry]:
+        """Return the entries whose copies were last verified before then, the longest ago first.
+
+        Raises
+        ------
+        CatalogueUnavailable
+        """
+
+    def find(self, query: Query, limit: int) -> AsyncGenerator[Match]:
+        """Return what matches, ordered by `Match.uid`, at most `limit`; read in pages: nobody waits for it.
+
+        What is hidden is returned, too, and says so (`Match.instances`, `Match.ruling`): another catalogue
+        may know better. The attributes of an entity are those of an instance that is not hidden, if any is.
+
+        Raises
+        ------
+        CatalogueUnavailable
+        """
+
+    def walk(self, study_instance_uid: str | None = None) -> AsyncGenerator[Entry]:
+        """Return an entry for every version held, or for those of a study, by instance, then digest.
+
+        Raises
+        ------
+        CatalogueUnavailable
+        """
+
+    def studies(self) -> AsyncGenerator[StudySummary]:
+        """Return a summary of every study of which there is a row or a fact, ordered by UID.
+
+        Raises
+        ------
+        CatalogueUnavailable
+        """
+
+    async def facts_in(self, study_instance_uid: str) -> Sequence[Fact]:
+        """Return all facts about a study's instances.
 
         Raises
         ------

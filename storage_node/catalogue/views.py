@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
+from cluster.nouns import FactKind
+
 if TYPE_CHECKING:
-    from cluster.nouns import Instance, Provenance
+    from cluster.nouns import Fact, Instance, Provenance
     from storage_node.catalogue.protocol import Row
 
 
@@ -39,5 +41,33 @@ def currency(row: Row) -> tuple[int, str]:
 
 def fingerprint(instance: Instance) -> int:
     """Return 63 bits that stand for an instance; those of a set are combined by exclusive or."""
-    name = "\n".join((instance.study_instance_uid, instance.series_instance_uid, instance.sop_instance_uid))
-    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest()) >> 1
+    return _hash(*_uids(instance))
+
+
+def row_fingerprint(instance: Instance, digest: str, order: int, provenance: Provenance) -> int:
+    """Return 63 bits that stand for all of a row that sites must agree on; to be combined in the same way."""
+    return _hash("row", *_uids(instance), precedence(provenance, digest), str(order))
+
+
+def fact_fingerprint(fact: Fact) -> int:
+    """Return 63 bits that stand for a fact; to be combined in the same way."""
+    return _hash("fact", fact.digest)
+
+
+def ruling(facts: Iterable[Fact]) -> Fact | None:
+    """Return the fact that holds: of the highest epoch, a deletion on a tie (design, rule 3)."""
+    return max(facts, key=lambda fact: (fact.epoch, fact.kind is FactKind.DELETED, fact.digest), default=None)
+
+
+def is_hidden(facts: Iterable[Fact]) -> bool:
+    """Return whether an instance of which these are all the facts is in no answer."""
+    fact = ruling(facts)
+    return fact is not None and fact.kind is FactKind.DELETED
+
+
+def _uids(instance: Instance) -> tuple[str, str, str]:
+    return instance.study_instance_uid, instance.series_instance_uid, instance.sop_instance_uid
+
+
+def _hash(*parts: str) -> int:
+    return int.from_bytes(blake2b("\n".join(parts).encode(), digest_size=8).digest()) >> 1

@@ -13,7 +13,12 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from cluster.nouns import Instance
+    from cluster.nouns import Fact, Instance
+
+FACTS: Final = "_facts"
+"""First part of the keys of facts."""
+STREAMS: Final = "_streams"
+"""First part of the keys of versions whose instance was not known when they began to be written."""
 
 NAME_LIMIT_BYTES: Final = 160
 """Longest part of a key: file systems take 255 bytes, of which suffixes and a safety margin are left free."""
@@ -32,12 +37,27 @@ def object_key(instance: Instance, digest: str) -> str:
 
 def streamed_key(instance: Instance | None, upload_id: str) -> str:
     """Return the key of a version that is written before its digest, or even its identity, is known."""
-    return f"{'_streams' if instance is None else folder(instance)}/{upload_id}.dcm"
+    return f"{STREAMS if instance is None else folder(instance)}/{upload_id}.dcm"
 
 
 def manifest_key(instance: Instance, digest: str) -> str:
     """Return the key of the manifest that makes a streamed object a copy."""
     return f"{folder(instance)}/{digest}.json"
+
+
+def another_key(instance: Instance, digest: str, name: str) -> str:
+    """Return a key for a version whose own key cannot be written at a site; `name` is random."""
+    return f"{folder(instance)}/{digest}~{name}.dcm"
+
+
+def fact_key(fact: Fact) -> str:
+    """Return the key of a fact."""
+    return f"{FACTS}/{folder(fact.instance)}/{fact.digest}.json"
+
+
+def study_folder(study_instance_uid: str) -> str:
+    """Return what the keys of a study's versions begin with, without a trailing `/`."""
+    return file_name(study_instance_uid)
 
 
 def folder(instance: Instance) -> str:

@@ -26,6 +26,10 @@ class SiteUnavailable(Exception):
         self.reason = reason
 
 
+class SiteFull(SiteUnavailable):
+    """The site has no room: nothing can be written there, everything can be read."""
+
+
 class ObjectMissing(Exception):
     """The site answers, and holds no object of that key."""
 
@@ -43,6 +47,15 @@ class StoredObject:
     metadata: Mapping[str, str]
     version_id: str
     """Names exactly what was looked at: after another PUT to the key it names nothing (design, rule 7)."""
+    modified_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ListedObject:
+    """What a listing says of an object: less than `head` does, at a thousandth of the cost."""
+
+    key: str
+    size_bytes: int
     modified_at: datetime
 
 
@@ -97,9 +110,9 @@ class Objects(Protocol):
         Raises
         ------
         SiteUnavailable
-            It may have been written all the same.
+            It may have been written all the same. `SiteFull` when there is no room for it.
         ObjectFault
-            This key cannot be written, though the site is well.
+            This key cannot be written, though the site may be well: another key may do.
         """
 
     async def upload(self, key: str, *, metadata: Mapping[str, str]) -> Upload:
@@ -128,8 +141,8 @@ class Objects(Protocol):
         ObjectMissing, ObjectFault, SiteUnavailable
         """
 
-    def list(self, prefix: str = "") -> AsyncIterator[StoredObject]:
-        """Describe all visible objects whose key begins with `prefix`, ordered by key.
+    def list(self, prefix: str = "") -> AsyncIterator[ListedObject]:
+        """List all visible objects whose key begins with `prefix`, ordered by key (as UTF-8 bytes).
 
         What is put or deleted meanwhile may be missed or shown.
 
@@ -138,8 +151,32 @@ class Objects(Protocol):
         SiteUnavailable
         """
 
+    def folders(self) -> AsyncIterator[str]:
+        """Return the first part of all keys that have several, each once, in order.
+
+        Raises
+        ------
+        SiteUnavailable
+        """
+
     async def delete(self, key: str, version_id: str) -> None:
         """Remove the object that `head` described, and no other: no error if it is there no more.
+
+        Raises
+        ------
+        SiteUnavailable
+        """
+
+    async def sweep(self, older_than: datetime) -> int:
+        """Remove uploads that began before and were never finished; return how many.
+
+        Raises
+        ------
+        SiteUnavailable
+        """
+
+    async def free_bytes(self) -> int | None:
+        """Return the room that is left, or None where the store does not tell.
 
         Raises
         ------
