@@ -6,9 +6,18 @@ import asyncio
 import enum
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
-from storage_node.site.protocol import ObjectFault, Objects, SiteUnavailable, StoredObject, Upload
+from storage_node.site.protocol import (
+    ListedObject,
+    ObjectFault,
+    Objects,
+    SiteFull,
+    SiteUnavailable,
+    StoredObject,
+    Upload,
+)
 
 if TYPE_CHECKING:
     from cluster.nouns import Buffer, SiteIdentity
@@ -23,12 +32,13 @@ class Fault(enum.Enum):
     AFTER = "does what was asked, and fails: the answer is lost"
     HANG = "does nothing until `release`, then what was asked"
     OBJECT = "says that this one object is at fault"
+    FULL = "says that there is no room, and does nothing"
     CORRUPT = "returns other bytes than are stored"
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call that was made: the method (`put`, `upload`, `write`, `complete`, `get`, …) and the key."""
+    """One call: the method (`put`, `upload`, `write`, `complete`, `get`, …) and the key, if it has one."""
 
     method: str
     key: str
@@ -85,15 +95,29 @@ class FailingObjects:
         """Describe an object, or not (see `Objects.head`)."""
         return await self.within("head", key, lambda: self.objects.head(key))
 
-    async def list(self, prefix: str = "") -> AsyncIterator[StoredObject]:
-        """Describe objects, or fail before the first (see `Objects.list`)."""
+    async def list(self, prefix: str = "") -> AsyncIterator[ListedObject]:
+        """List objects, or fail before the first (see `Objects.list`)."""
         await self.within("list", prefix, _nothing)
-        async for described in self.objects.list(prefix):
-            yield described
+        async for listed in self.objects.list(prefix):
+            yield listed
+
+    async def folders(self) -> AsyncIterator[str]:
+        """Return the first parts of keys, or fail before the first (see `Objects.folders`)."""
+        await self.within("folders", "", _nothing)
+        async for folder in self.objects.folders():
+            yield folder
 
     async def delete(self, key: str, version_id: str) -> None:
         """Remove an object, or not (see `Objects.delete`)."""
         await self.within("delete", key, lambda: self.objects.delete(key, version_id))
+
+    async def sweep(self, older_than: datetime) -> int:
+        """Remove uploads that nobody finished, or not (see `Objects.sweep`)."""
+        return await self.within("sweep", "", lambda: self.objects.sweep(older_than))
+
+    async def free_bytes(self) -> int | None:
+        """Return the room that is left, or fail (see `Objects.free_bytes`)."""
+        return await self.within("free_bytes", "", self.objects.free_bytes)
 
     async def identity(self) -> SiteIdentity:
         """Say which site this is, or not (see `Objects.identity`)."""
@@ -122,6 +146,8 @@ class FailingObjects:
                 raise SiteUnavailable(self.name, f"the answer to {method} is lost on purpose")
             case Fault.OBJECT:
                 raise ObjectFault(f"{method} of {key} fails on purpose")
+            case Fault.FULL:
+                raise SiteFull(self.name, "it is full on purpose")
             case Fault.HANG:
                 self.hanging.set()
                 await self._released.wait()
@@ -140,9 +166,9 @@ class FailingUpload:
     key: str
     upload: Upload
 
-    async def write(self, parts: Sequence[Buffer]) -> None:
+    async def write(self, parts: Sequence[Buffer], *, digest: str | None = None) -> None:
         """Append the parts, or not (see `Upload.write`)."""
-        await self.site.within("write", self.key, lambda: self.upload.write(parts))
+        await self.site.within("write", self.key, lambda: self.upload.write(parts, digest=digest))
 
     async def complete(self) -> None:
         """Make the object visible, or not (see `Upload.complete`)."""

@@ -62,12 +62,21 @@ class ListedObject:
 class Upload(Protocol):
     """An object that is written part by part, and is not there until it is completed."""
 
-    async def write(self, parts: Sequence[Buffer]) -> None:
-        """Append the parts. One call at a time.
+    async def write(self, parts: Sequence[Buffer], *, digest: str | None = None) -> None:
+        """Append the parts. One call at a time; the parts are not changed, nor kept after it.
+
+        Parameters
+        ----------
+        parts : sequence of bytes-like
+        digest : str, optional
+            SHA-256 of these parts, where the caller has it: a store that wants it need not take it again.
 
         Raises
         ------
         SiteUnavailable
+            `SiteFull` when there is no room for it.
+        ObjectFault
+            This key cannot be written.
         """
 
     async def complete(self) -> None:
@@ -76,6 +85,9 @@ class Upload(Protocol):
         Raises
         ------
         SiteUnavailable
+            It may be there all the same. `SiteFull` when there is no room for it.
+        ObjectFault
+            This key cannot be written.
         """
 
     async def abort(self) -> None:
@@ -121,6 +133,8 @@ class Objects(Protocol):
         Raises
         ------
         SiteUnavailable
+        ObjectFault
+            This key cannot be written.
         """
 
     async def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
@@ -152,7 +166,9 @@ class Objects(Protocol):
         """
 
     def folders(self) -> AsyncIterator[str]:
-        """Return the first part of all keys that have several, each once, in order.
+        """Return the first part of all keys that have several, each once, in the order of the keys.
+
+        That is the order of the names with a `/` after them. One that holds nothing any more may be shown.
 
         Raises
         ------
@@ -162,13 +178,19 @@ class Objects(Protocol):
     async def delete(self, key: str, version_id: str) -> None:
         """Remove the object that `head` described, and no other: no error if it is there no more.
 
+        What it had replaced does not show again.
+
         Raises
         ------
+        ObjectFault
+            It cannot be removed: it is damaged, or the store holds it under a lock.
         SiteUnavailable
         """
 
     async def sweep(self, older_than: datetime) -> int:
         """Remove uploads that began before and were never finished; return how many.
+
+        One that is still being written may be spared. What a store does not list, it expires by itself.
 
         Raises
         ------

@@ -7,31 +7,29 @@ handle, and before anything is confirmed the path must still lead to the folder 
 from __future__ import annotations
 
 import errno
-import json
 import os
 import secrets
 import stat
-import time
 import weakref
 from collections import OrderedDict
 from contextlib import suppress
-from dataclasses import asdict
 from itertools import count
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import structlog
 
-from cluster.nouns import SiteIdentity
 from storage_node.site.direct_file import DirectFile
+from storage_node.site.identity import IDENTITY_FILE, identity_content, read_identity, what_is_wrong
 from storage_node.site.protocol import SiteUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from cluster.nouns import SiteIdentity
+
 T = TypeVar("T")
 
-IDENTITY_FILE: Final = "_site.json"
 INCOMING: Final = "_incoming"
 """Where files are written before they are renamed into place."""
 
@@ -62,28 +60,42 @@ def create(folder: Path, identity: SiteIdentity) -> None:
         return
     if any(entry.name != INCOMING for entry in folder.iterdir()):
         raise FileExistsError(errno.EEXIST, "the folder is not empty", str(folder))
+    _write_identity(folder, identity)
+
+
+def renew(folder: Path, identity: SiteIdentity) -> None:
+    """Give a site a higher generation, durably, or make it in a folder that is new or empty.
+
+    What the folder holds stays: whoever fills the site finds out what of it is sound.
+
+    Raises
+    ------
+    FileExistsError
+        The folder holds something else, another site, or this one in a later generation.
+    OSError
+    """
+    file = folder / IDENTITY_FILE
+    found = read_identity(file.read_bytes()) if file.exists() else None
+    if found is None or found.site_id != identity.site_id or found.generation >= identity.generation:
+        create(folder, identity)
+    else:
+        _write_identity(folder, identity)
+
+
+def _write_identity(folder: Path, identity: SiteIdentity) -> None:
     (folder / INCOMING).mkdir(exist_ok=True)
     beside = folder / INCOMING / IDENTITY_FILE
-    with beside.open("w", encoding="utf-8") as out:
-        json.dump(asdict(identity), out)
+    with beside.open("wb") as out:
+        out.write(identity_content(identity))
         out.flush()
         os.fsync(out.fileno())
-    beside.replace(file)
+    beside.replace(folder / IDENTITY_FILE)
     for changed in (folder, folder.parent):
         handle = os.open(changed, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(handle)
         finally:
             os.close(handle)
-
-
-def read_identity(content: bytes) -> SiteIdentity | None:
-    """Return the identity that an identity file holds, or None for one that is damaged."""
-    try:
-        entries = json.loads(content)
-        return SiteIdentity(str(entries["name"]), str(entries["site_id"]), int(entries["generation"]))
-    except (ValueError, KeyError, TypeError):
-        return None
 
 
 class Root:
@@ -142,13 +154,8 @@ class Root:
                 os.close(fd)
         except OSError as error:
             raise self._unavailable(f"{self._folder / IDENTITY_FILE}: {error.strerror}") from error
-        if found != self._expected:
-            what = (
-                "is damaged"
-                if found is None
-                else f"is of site {found.name}, {found.site_id}, {found.generation}"
-            )
-            raise self._unavailable(f"{self._folder / IDENTITY_FILE} {what}: another was expected")
+        if (wrong := what_is_wrong(found, self._expected)) is not None:
+            raise self._unavailable(f"{self._folder / IDENTITY_FILE} {wrong}")
 
     def _open_incoming(self) -> int:
         try:
@@ -230,16 +237,26 @@ class Root:
             with suppress(OSError):  # what cannot be removed is swept when it is old
                 os.unlink(name, dir_fd=self.incoming)
 
-    def sweep(self) -> None:
-        """Remove from `_incoming` what no live writer can be writing."""
-        oldest = time.time() - ABANDONED_AFTER_S
+    def free_bytes(self) -> int:
+        """Return how much the file system has left for processes without privileges.
+
+        Raises
+        ------
+        OSError
+        """
+        status = os.fstatvfs(self.fd)
+        return status.f_bavail * status.f_frsize
+
+    def sweep(self, older_than: float) -> int:
+        """Remove from `_incoming` what was last written to before a POSIX time; return how many."""
         swept = 0
         with os.scandir(self.incoming) as entries:
             for entry in entries:
                 with suppress(FileNotFoundError):
                     status = entry.stat(follow_symlinks=False)
-                    if stat.S_ISREG(status.st_mode) and status.st_mtime < oldest:
+                    if stat.S_ISREG(status.st_mode) and status.st_mtime < older_than:
                         os.unlink(entry.name, dir_fd=self.incoming)
                         swept += 1
         if swept:
             log.info("site.swept", site=self._expected.name, files=swept)
+        return swept

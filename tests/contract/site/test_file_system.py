@@ -9,6 +9,8 @@ import shutil
 import threading
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ import pytest
 from cluster.nouns import SiteIdentity
 from storage_node.site import file_system, root, threads
 from storage_node.site.file_system import FileSystemObjects
-from storage_node.site.protocol import ObjectFault, ObjectMissing, SiteUnavailable
+from storage_node.site.protocol import ObjectFault, ObjectMissing, SiteFull, SiteUnavailable
 
 IDENTITY = SiteIdentity("a", "6f1c5a0e-6a43-4b6f-9c39-7f1f6a3f2d11", 1)
 OTHER = SiteIdentity("a", "0d4a5f8e-0000-4b6f-9c39-7f1f6a3f2d22", 1)
@@ -52,6 +54,32 @@ def test_create_may_be_repeated_but_takes_no_other_folder(tmp_path: Path, folder
     with pytest.raises(FileExistsError):
         FileSystemObjects.create(tmp_path / "foreign", IDENTITY)
     assert (tmp_path / "foreign" / "file").read_text() == "mine"
+
+
+def test_a_site_is_renewed_with_a_higher_generation_only_and_keeps_its_files(
+    tmp_path: Path, folder: Path
+) -> None:
+    (folder / "s").write_bytes(b"x")
+    second = replace(IDENTITY, generation=2)
+    FileSystemObjects.renew(folder, second)
+    FileSystemObjects.renew(folder, second)
+    FileSystemObjects.create(folder, second)
+    assert files(folder) == ["_site.json", "s"]
+    for other in (IDENTITY, replace(OTHER, generation=3)):
+        with pytest.raises(FileExistsError):
+            FileSystemObjects.renew(folder, other)
+    (folder / "_site.json").write_bytes(b"{}")
+    with pytest.raises(FileExistsError):
+        FileSystemObjects.renew(folder, replace(IDENTITY, generation=3))
+    FileSystemObjects.renew(tmp_path / "new", second)
+    FileSystemObjects.create(tmp_path / "new", second)
+
+
+async def test_a_site_of_another_generation_is_not_written_to(folder: Path, site: FileSystemObjects) -> None:
+    await put(site, "s/x")
+    FileSystemObjects.renew(folder, replace(IDENTITY, generation=2))
+    with pytest.raises(SiteUnavailable, match="another was expected"):
+        await site.identity()
 
 
 async def test_a_missing_folder_is_a_site_that_is_down_and_is_not_made(tmp_path: Path) -> None:
@@ -152,8 +180,9 @@ async def test_a_disk_that_takes_no_more_is_a_site_that_is_down_and_leaves_nothi
                 raise OSError(number, os.strerror(number))
 
             patch.setattr(os, name, fail)
-            with pytest.raises(SiteUnavailable, match=errno.errorcode[number]):
+            with pytest.raises(SiteUnavailable, match=errno.errorcode[number]) as told:
                 await put(site, "s/x", b"other")
+            assert isinstance(told.value, SiteFull) == (number in (errno.ENOSPC, errno.EDQUOT))
         assert await site.get("s/x") == b"x"
         assert files(folder) == ["_site.json", "s/x", "s/x.meta"]
 
@@ -247,6 +276,30 @@ async def test_leftovers_are_swept_when_they_are_old(folder: Path) -> None:
     await site.identity()
     assert (old.exists(), young.exists()) == (False, True)
     await site.close()
+
+
+async def test_what_is_still_written_to_is_not_swept(folder: Path, site: FileSystemObjects) -> None:
+    upload = await site.upload("s/big", metadata={})
+    await upload.write([b"abc"])
+    (folder / "_incoming/old").write_bytes(b"left over")
+    hour_ago = time.time() - 3600
+    os.utime(folder / "_incoming/old", (hour_ago, hour_ago))
+    assert await site.sweep(datetime.now(UTC) - timedelta(minutes=5)) == 1
+    await upload.complete()
+    assert await site.get("s/big") == b"abc"
+
+
+async def test_room_is_what_the_file_system_has_left_for_us(folder: Path, site: FileSystemObjects) -> None:
+    free_bytes = await site.free_bytes()
+    assert free_bytes is not None
+    assert free_bytes == pytest.approx(shutil.disk_usage(folder).free, rel=0.2)
+
+
+async def test_folders_are_those_of_keys_only(folder: Path, site: FileSystemObjects) -> None:
+    upload = await site.upload("_streams/u.dcm", metadata={})
+    assert [name async for name in site.folders()] == []
+    await upload.complete()
+    assert [name async for name in site.folders()] == ["_streams"]
 
 
 async def test_an_upload_nobody_finishes_leaves_no_file_and_no_handle(
