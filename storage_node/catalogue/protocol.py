@@ -52,6 +52,8 @@ class Met:
 
     order: int
     """The `order` the row has here now."""
+    key: str
+    """Where the row says that the site's copy is: another than was added, if it was there already."""
     facts: tuple[Fact, ...] = ()
     """All facts about the instance that are here."""
 
@@ -90,7 +92,8 @@ class Match:
     uid: tuple[str, ...]
     """What identifies it: (patient key,), (study,), (study, series), or (study, series, sop)."""
     header: bytes
-    """The packed header of the instance that stands for it: that of the least (provenance, digest)."""
+    """The packed header of the version that stands for it: that of the least (provenance, digest), among
+    those of instances that are not hidden, or among all if all are."""
     version: Version
     """The version that header is from; at IMAGE level the instance's current version."""
     instances: int
@@ -100,15 +103,16 @@ class Match:
     studies: int
     """Number of studies below with such instances (1 or 0 below PATIENT level)."""
     modalities: tuple[str, ...]
-    """All values of Modality (0008,0060) below, sorted; at IMAGE level those of its series."""
+    """All values of Modality (0008,0060) of these series, sorted; at IMAGE level those of its series."""
     sop_classes: tuple[str, ...]
-    """All values of SOP Class UID (0008,0016) below, sorted."""
+    """All values of SOP Class UID (0008,0016) of these instances' current versions, sorted; at IMAGE level
+    that of the instance, hidden or not."""
     order: int
     """The `order` of that version: of two catalogues' current versions the one with the higher is current."""
     precedence: str
-    """By what that version stands here (`attributes.precedence`): of two catalogues' the lesser stands."""
+    """By what that version stands here (`views.precedence`): of two catalogues' the lesser stands."""
     fingerprint: int
-    """Of the set of instances below that are not hidden, in any order (`views.fingerprint`)."""
+    """Of the set of instances below, each with whether it is hidden, in any order (`views.fingerprint`)."""
     ruling: Fact | None = None
     """At IMAGE level the fact that holds here (`views.ruling`), if there is any."""
 
@@ -121,7 +125,9 @@ class Counts:
     studies: int
     series: int
     instances: int
+    """Those that are not hidden; of patients, studies and series those that have such instances."""
     versions: int
+    """All of them, of hidden instances, too; so is the size."""
     size_bytes: int
     debts: int
 
@@ -232,6 +238,8 @@ class Catalogue(Protocol):
     async def least_verified(self, before: datetime, limit: int) -> Sequence[Entry]:
         """Return the entries whose copies were last verified before then, the longest ago first.
 
+        Of those verified at the same time, the one that was added first.
+
         Raises
         ------
         CatalogueUnavailable
@@ -265,7 +273,7 @@ class Catalogue(Protocol):
         """
 
     async def facts_in(self, study_instance_uid: str) -> Sequence[Fact]:
-        """Return all facts about a study's instances.
+        """Return all facts about a study's instances, by instance, the one that holds first.
 
         Raises
         ------

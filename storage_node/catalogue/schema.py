@@ -1,7 +1,8 @@
 """The tables of a catalogue, one definition for each database that holds one.
 
-`versions` is the set that everything follows from; `series` and `studies` are views of it that are kept,
-and patients are read from `studies`. Each names the version that stands for it (`attributes.precedence`).
+`versions` and `facts` are the sets that everything follows from; `series`, `studies` and `summaries` are
+views of them that are kept, and patients are read from `studies`. A series and a study name the version that
+stands for them (`views.rank`).
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
 )
 
 from cluster.nouns import Level
 from storage_node.catalogue.attributes import KEPT
 
-REVISION: Final = "0001"
+REVISION: Final = "0002"
 """The migration that the code is written for; a test holds it to be the last one."""
 
 metadata: Final = MetaData()
@@ -73,15 +75,35 @@ versions: Final = Table(
     Column("header", LargeBinary, nullable=False),
     *_matched(Level.IMAGE),
     _several(),
+    Column("verified_at", Text, nullable=False, server_default=""),
+    Column("is_hidden", Boolean, nullable=False, server_default=false()),
     UniqueConstraint("study_instance_uid", "series_instance_uid", "sop_instance_uid", "digest"),
+    Index("versions_by_verification", "verified_at"),
 )
+
+facts: Final = Table(
+    "facts",
+    metadata,
+    Column("study_instance_uid", Text, primary_key=True),
+    Column("series_instance_uid", Text, primary_key=True),
+    Column("sop_instance_uid", Text, primary_key=True),
+    Column("digest", Text, primary_key=True),
+    Column("epoch", BigInteger, nullable=False),
+    _text("kind"),
+    _text("decided_at"),
+    _text("decided_by"),
+    _text("reason"),
+    Column("holds", Boolean, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""One of each instance's facts `holds` (`views.ruling`)."""
 
 series: Final = Table(
     "series",
     metadata,
     Column("study_instance_uid", Text, primary_key=True),
     Column("series_instance_uid", Text, primary_key=True),
-    _text("precedence"),
+    _text("rank"),
     Column("representative", _ROW_ID, nullable=False),
     Column("instances", Integer, nullable=False),
     Column("versions", Integer, nullable=False),
@@ -97,12 +119,12 @@ studies: Final = Table(
     "studies",
     metadata,
     Column("study_instance_uid", Text, primary_key=True),
-    _text("precedence"),
+    _text("rank"),
     Column("representative", _ROW_ID, nullable=False),
     _text("patient_key"),
     *_matched(Level.PATIENT, Level.STUDY),
     _several(),
-    Index("studies_by_patient", "patient_key", "precedence"),
+    Index("studies_by_patient", "patient_key", "rank"),
     Index("studies_by_patient_id", "patient_id"),
     Index("studies_by_patient_name", "patient_name"),
     Index("studies_by_date", "study_date"),
@@ -110,6 +132,16 @@ studies: Final = Table(
     Index("studies_with_several", "several"),
     sqlite_with_rowid=False,
 )
+
+summaries: Final = Table(
+    "summaries",
+    metadata,
+    Column("study_instance_uid", Text, primary_key=True),
+    Column("entries", Integer, nullable=False),
+    Column("fingerprint", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Of studies of which there is a row or a fact: `protocol.StudySummary`."""
 
 debts: Final = Table(
     "debts",

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import AsyncGenerator, Callable, Sequence
+from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeAlias, TypeVar, cast
+from typing import Final, TypeAlias, TypeVar, cast
 
 from prometheus_client import Counter, Histogram
 
-from cluster.nouns import Debt, Instance, SiteIdentity
-from storage_node.catalogue import sqlite_file, sqlite_write
+from cluster.nouns import Debt, Fact, Instance, SiteIdentity
+from storage_node.catalogue import sqlite_file, sqlite_read, sqlite_write
 from storage_node.catalogue.attributes import described
 from storage_node.catalogue.matching import Query
-from storage_node.catalogue.protocol import CatalogueUnavailable, Counts, Match, Row
+from storage_node.catalogue.protocol import (
+    CatalogueUnavailable,
+    Counts,
+    Entry,
+    Match,
+    Met,
+    Row,
+    StudySummary,
+)
 from storage_node.catalogue.sqlite_file import DatabaseFile
 from storage_node.catalogue.sqlite_find import Find, Page
 from storage_node.catalogue.sqlite_threads import Outcome, WorkThread
-from storage_node.catalogue.views import currency
 
 T = TypeVar("T")
 
@@ -32,24 +40,6 @@ _CHANGES_AT_ONCE: Final = 256
 _QUEUE_LIMIT: Final = 4096
 _PAGE_ROWS: Final = 200
 _WALK_PAGE_ROWS: Final = 1000
-
-_SELECT_ROWS: Final = (
-    f"SELECT {sqlite_write.ROW_COLUMNS} FROM versions"  # noqa: S608  # constants
-    " WHERE study_instance_uid = ? AND series_instance_uid = ? AND sop_instance_uid = ?"
-)
-_SELECT_DEBTS: Final = (
-    "SELECT site, study_instance_uid, series_instance_uid, sop_instance_uid, digest FROM debts"
-    " WHERE site = coalesce(?, site) ORDER BY id LIMIT ?"
-)
-_WALK: Final = (
-    "SELECT study_instance_uid, series_instance_uid, sop_instance_uid, digest, key FROM versions"
-    " WHERE (study_instance_uid, series_instance_uid, sop_instance_uid, digest) > (?, ?, ?, ?)"
-    " ORDER BY study_instance_uid, series_instance_uid, sop_instance_uid, digest LIMIT ?"
-)
-_COUNT: Final = (
-    "SELECT (SELECT count(DISTINCT patient_key) FROM studies), (SELECT count(*) FROM studies), count(*),"
-    " total(instances), total(versions), total(size_bytes), (SELECT count(*) FROM debts) FROM series"
-)
 
 
 class SqliteCatalogue:
@@ -99,16 +89,25 @@ class SqliteCatalogue:
         """Name of the site."""
         return self._name
 
-    async def add(self, row: Row, debts: Sequence[Debt] = ()) -> int:
+    async def add(self, row: Row, debts: Sequence[Debt] = (), *, verified_at: datetime) -> Met:
         """Add a row, and debts with it, in one durable transaction (shared with concurrent calls)."""
         described(row.header)  # here, once: the threads of all sites find it in the cache
 
-        def work(connection: sqlite3.Connection) -> int:
-            order = sqlite_write.add(connection, row)
+        def work(connection: sqlite3.Connection) -> Met:
+            met = sqlite_write.add(connection, row, verified_at)
             sqlite_write.owe(connection, debts)
-            return order
+            return met
 
         return await self._do(self._writer, work)
+
+    async def decide(self, fact: Fact, debts: Sequence[Debt] = ()) -> None:
+        """Add a fact, and debts with it, in one durable transaction (shared with concurrent calls)."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            sqlite_write.decide(connection, fact)
+            sqlite_write.owe(connection, debts)
+
+        await self._do(self._writer, work)
 
     async def owe(self, debts: Sequence[Debt]) -> None:
         """Add debts, durably."""
@@ -118,16 +117,38 @@ class SqliteCatalogue:
         """Remove the debt of a site that holds a version by now, unless the row here is newer."""
         await self._do(self._writer, partial(sqlite_write.settle, site=site, held=held))
 
+    async def forgive(self, debt: Debt) -> None:
+        """Remove a debt of a fact."""
+        await self._do(self._writer, partial(sqlite_write.forgive, debt=debt))
+
     async def debts(self, limit: int, *, site: str | None = None) -> Sequence[Debt]:
         """Return the debts noted here, the oldest first: those that `site` is owed, or all."""
-        rows = await self._rows(_SELECT_DEBTS, site, limit)
-        return [Debt(site, Instance(study, series, sop), digest) for site, study, series, sop, digest in rows]
+        return await self._do(self._lookups, partial(sqlite_read.debts, site=site, limit=limit))
 
     async def rows_of(self, instance: Instance) -> Sequence[Row]:
         """Return the rows of all versions of an instance, the current one first."""
-        uids = (instance.study_instance_uid, instance.series_instance_uid, instance.sop_instance_uid)
-        rows = [sqlite_write.row_of(instance, *row) for row in await self._rows(_SELECT_ROWS, *uids)]
-        return sorted(rows, key=currency, reverse=True)
+        return await self._do(self._lookups, partial(sqlite_read.rows_of, instance=instance))
+
+    async def facts_of(self, instance: Instance) -> Sequence[Fact]:
+        """Return all facts about an instance, the one that holds first."""
+        return await self._do(self._lookups, partial(sqlite_read.facts_of, instance=instance))
+
+    async def facts_in(self, study_instance_uid: str) -> Sequence[Fact]:
+        """Return all facts about a study's instances, by instance, the one that holds first."""
+        return await self._do(self._lookups, partial(sqlite_read.facts_in, study=study_instance_uid))
+
+    async def relocate(self, instance: Instance, digest: str, key: str) -> None:
+        """Note that the copy of a version is at another key here than its row says."""
+        work = partial(sqlite_write.relocate, instance=instance, digest=digest, key=key)
+        await self._do(self._writer, work)
+
+    async def verified(self, copies: Sequence[tuple[Instance, str]], at: datetime) -> None:
+        """Note that the copies of these versions here were read and found right."""
+        await self._do(self._writer, partial(sqlite_write.verified, copies=copies, at=at))
+
+    async def least_verified(self, before: datetime, limit: int) -> Sequence[Entry]:
+        """Return the entries whose copies were last verified before then, the longest ago first."""
+        return await self._do(self._lookups, partial(sqlite_read.least_verified, before=before, limit=limit))
 
     async def find(self, query: Query, limit: int) -> AsyncGenerator[Match]:
         """Return what matches, ordered by `Match.uid`, at most `limit`; read in pages."""
@@ -144,18 +165,31 @@ class SqliteCatalogue:
             if after is None:
                 return
 
-    async def walk(self) -> AsyncGenerator[tuple[Instance, str, str]]:
-        """Return (instance, digest, key) of every version held, ordered by instance, then digest."""
-        after: tuple[object, ...] = ("", "", "", "")
-        while rows := await self._rows(_WALK, *after, _WALK_PAGE_ROWS, long=True):
-            for study, series, sop, digest, key in rows:
-                yield Instance(study, series, sop), digest, key
-            after = rows[-1][:4]
+    async def walk(self, study_instance_uid: str | None = None) -> AsyncGenerator[Entry]:
+        """Return an entry for every version held, or for those of a study, by instance, then digest."""
+        after: Entry | None = None
+        while True:
+            page = partial(sqlite_read.walk, study=study_instance_uid, after=after, size=_WALK_PAGE_ROWS)
+            entries = await self._do(self._finds, page)
+            for entry in entries:
+                yield entry
+            if len(entries) < _WALK_PAGE_ROWS:
+                return
+            after = entries[-1]
+
+    async def studies(self) -> AsyncGenerator[StudySummary]:
+        """Return a summary of every study of which there is a row or a fact, ordered by UID."""
+        after = ""
+        while summaries := await self._do(
+            self._finds, partial(sqlite_read.studies, after=after, size=_WALK_PAGE_ROWS)
+        ):
+            for summary in summaries:
+                yield summary
+            after = summaries[-1].study_instance_uid
 
     async def counts(self) -> Counts:
         """Return how much is held."""
-        (counts,) = await self._rows(_COUNT, long=True)
-        return Counts(*map(int, counts))
+        return await self._do(self._finds, sqlite_read.counts)
 
     async def identity(self) -> SiteIdentity:
         """Read which site this is: a light probe, too."""
@@ -168,12 +202,6 @@ class SqliteCatalogue:
         """Let go of handles and threads, after what was asked is done."""
         for thread in (self._writer, self._lookups, self._finds):
             await thread.close()
-
-    async def _rows(self, sql: str, *parameters: object, long: bool = False) -> list[tuple[Any, ...]]:
-        def work(connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
-            return connection.execute(sql, parameters).fetchall()
-
-        return await self._do(self._finds if long else self._lookups, work)
 
     async def _do(self, thread: WorkThread[_Work], work: Callable[[sqlite3.Connection], T]) -> T:
         if thread.is_full:

@@ -20,10 +20,10 @@ from sqlalchemy.dialects import sqlite
 from cluster.nouns import Instance, Level
 from storage_node.catalogue.attributes import MODALITIES_IN_STUDY, SOP_CLASSES_IN_STUDY, values_of
 from storage_node.catalogue.matching import Key, Like, OneOf, Query, Within, matches
-from storage_node.catalogue.protocol import Match
-from storage_node.catalogue.schema import series, studies, versions
-from storage_node.catalogue.sqlite_write import ROW_COLUMNS, row_of
-from storage_node.catalogue.views import fingerprint, precedence
+from storage_node.catalogue.protocol import Match, Row
+from storage_node.catalogue.schema import facts, series, studies, versions
+from storage_node.catalogue.sqlite_rows import FACT_COLUMNS, ROW_COLUMNS, fact_of, row_of
+from storage_node.catalogue.views import fingerprint, hides, precedence
 
 _DIALECT: Final = sqlite.dialect(paramstyle="named")
 _TABLES: Final = {
@@ -45,6 +45,7 @@ _UIDS: Final[Mapping[Level, tuple[sa.Column[str], ...]]] = {
 """What identifies an entity of each level, and orders the answers."""
 _VERSION: Final = (*_UIDS[Level.IMAGE], *(versions.c[name.strip()] for name in ROW_COLUMNS.split(",")))
 _FIELDS: Final = len(_VERSION) - 3
+_RULING: Final = tuple(facts.c[name.strip()] for name in FACT_COLUMNS.split(","))
 _SUMMARY: Final = (series.c.instances, series.c.fingerprint, series.c.modality, series.c.sop_classes)
 """What `_Below.count` counts, after the study."""
 _IN_STUDY: Final = (MODALITIES_IN_STUDY, SOP_CLASSES_IN_STUDY)
@@ -61,7 +62,7 @@ class Page:
 
 @dataclass(slots=True)
 class _Below:
-    """What there is below an entity."""
+    """What there is below an entity, of what is not hidden."""
 
     studies: set[str] = field(default_factory=set)
     series: int = 0
@@ -73,10 +74,12 @@ class _Below:
     def count(
         self, study: str, instances: int, of_instances: int, modality: str | None, sop_classes: str
     ) -> None:
+        self.fingerprint ^= of_instances
+        if not instances:
+            return
         self.studies.add(study)
         self.series += 1
         self.instances += instances
-        self.fingerprint ^= of_instances
         self.modalities.update(values_of("CS", modality or ""))
         self.sop_classes.update(sop_classes.split("\\"))
 
@@ -125,20 +128,22 @@ class Find:
 
     def _matches(self, rows: Iterable[tuple[Any, ...]], belows: Mapping[str, _Below]) -> Iterator[Match]:
         width = len(_UIDS[self._level])
-        splits = itertools.accumulate((width, 3, _FIELDS, len(_SUMMARY)))
+        splits = itertools.accumulate((width, 3, _FIELDS, len(_SUMMARY), len(_RULING)))
         cuts = list(itertools.pairwise((0, *splits, None)))
         for row in rows:
-            uid, (study, a_series, sop), fields, summary, compared = (row[slice(*cut)] for cut in cuts)
+            uid, uids, fields, summary, fact, compared = (row[slice(*cut)] for cut in cuts)
             if not all(map(matches, self._keys, compared)):
                 continue
-            stands = row_of(Instance(study, a_series, sop), *fields)
-            if self._level in (Level.PATIENT, Level.STUDY):
-                below = belows[uid[0]]
-            else:
-                below = _Below()
-                below.count(study, *summary)
-                if self._level is Level.IMAGE:
-                    below.fingerprint = fingerprint(stands.version.instance)
+            stands = row_of(Instance(*uids), *fields)
+            ruling = None if fact[0] is None else fact_of(stands.version.instance, *fact)
+            match self._level:
+                case Level.IMAGE:
+                    below = _instance(stands, *summary[2:], hidden=hides(ruling))
+                case Level.SERIES:
+                    below = _Below()
+                    below.count(uids[0], *summary)
+                case _:
+                    below = belows[uid[0]]
             if not all(matches(key, _in_study(key, below)) for key in self._keys_in_study):
                 continue
             yield Match(
@@ -153,17 +158,31 @@ class Find:
                 order=stands.order,
                 precedence=precedence(stands.provenance, stands.version.digest),
                 fingerprint=below.fingerprint,
+                ruling=ruling,
             )
+
+
+def _instance(row: Row, modality: str | None, sop_class: str, *, hidden: bool) -> _Below:
+    """Return what there is of one instance: its modality and class are known when it is hidden, too."""
+    study = row.version.instance.study_instance_uid
+    below = _Below()
+    below.count(study, 1, fingerprint(row.version.instance, hidden=hidden), modality, sop_class)
+    if hidden:
+        below.studies, below.series, below.instances = set(), 0, 0
+    return below
 
 
 def _statement(query: Query, compared: Sequence[Key]) -> sa.Select[*tuple[Any, ...]]:
     uids = _UIDS[query.level]
     summary: tuple[sa.ColumnElement[Any], ...]
+    ruling: tuple[sa.ColumnElement[Any], ...] = tuple(sa.null() for _ in _RULING)
     match query.level:
         case Level.IMAGE:
-            summary = (sa.literal(1), sa.literal(0), series.c.modality, versions.c.sop_class_uid)
+            summary = (sa.null(), sa.null(), series.c.modality, versions.c.sop_class_uid)
+            ruling = _RULING
             tables = versions.join(series, _same(series, versions, 2))
             tables = tables.join(studies, _same(studies, versions, 1))
+            tables = tables.outerjoin(facts, sa.and_(_same(facts, versions, 3), facts.c.holds))
         case Level.SERIES:
             summary = _SUMMARY
             tables = series.join(studies, _same(studies, series, 1)).join(
@@ -174,7 +193,7 @@ def _statement(query: Query, compared: Sequence[Key]) -> sa.Select[*tuple[Any, .
             tables = studies.join(versions, versions.c.id == studies.c.representative)
     after = [sa.bindparam(f"after_{at}", type_=sa.Text) for at in range(len(uids))]
     statement = (
-        sa.select(*uids, *_VERSION, *summary, *(_column(key) for key in compared))
+        sa.select(*uids, *_VERSION, *summary, *ruling, *(_column(key) for key in compared))
         .select_from(tables)
         .where(sa.tuple_(*uids) > sa.tuple_(*after) if len(uids) > 1 else uids[0] > after[0])
         .where(*(_condition(key) for key in query.keys))
@@ -200,9 +219,7 @@ def _summary(level: Level) -> sa.Select[*tuple[Any, ...]]:
 def _stands_for_patient() -> sa.ColumnElement[bool]:
     """Of a patient's studies, the one whose representative precedes those of the others."""
     other = studies.alias("other")
-    return ~sa.exists().where(
-        other.c.patient_key == studies.c.patient_key, other.c.precedence < studies.c.precedence
-    )
+    return ~sa.exists().where(other.c.patient_key == studies.c.patient_key, other.c.rank < studies.c.rank)
 
 
 def _condition(key: Key) -> sa.ColumnElement[bool]:
@@ -246,7 +263,7 @@ def _column(key: Key) -> sa.Column[str]:
 
 
 def _same(one: sa.Table, other: sa.Table, width: int) -> sa.ColumnElement[bool]:
-    names = ("study_instance_uid", "series_instance_uid")[:width]
+    names = ("study_instance_uid", "series_instance_uid", "sop_instance_uid")[:width]
     return sa.and_(*(one.c[name] == other.c[name] for name in names))
 
 

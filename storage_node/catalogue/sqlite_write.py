@@ -4,126 +4,190 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Table
-
-from cluster.nouns import Debt, Instance, Level, Provenance, Version
-from storage_node.catalogue import schema
-from storage_node.catalogue.attributes import KEPT, described
-from storage_node.catalogue.protocol import Row
-from storage_node.catalogue.views import currency, fingerprint, patient_key, precedence
-
-_COLUMNS: Final = {
-    level: tuple(a.column for a in KEPT if a.level in levels)
-    for level, levels in (
-        (Level.STUDY, (Level.PATIENT, Level.STUDY)),
-        (Level.SERIES, (Level.SERIES,)),
-        (Level.IMAGE, (Level.IMAGE,)),
-    )
-}
-"""Names of the matched columns of each table."""
-
-
-def _insert(table: Table) -> str:
-    names = [column.name for column in table.columns if column.name != "id"]
-    return f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({', '.join('?' for _ in names)})"
-
-
-def _replace_representative(table: Table, *columns: str) -> str:
-    """Return the statement by which another version comes to stand for an entity."""
-    keys = [column.name for column in table.primary_key]
-    changes = ", ".join(f"{name} = ?" for name in ("precedence", "representative", *columns, "several"))
-    return f"UPDATE {table.name} SET {changes} WHERE {' AND '.join(f'{key} = ?' for key in keys)}"
-
-
-ROW_COLUMNS: Final = (
-    "digest, key, size_bytes, data_set_offset_bytes, sop_class_uid, transfer_syntax_uid, block_digests,"
-    " received_at, calling_ae, called_ae, source, flags, order_number, header"
+from cluster.nouns import Debt, Fact, Instance, Level, Provenance
+from storage_node.catalogue import schema, sqlite_views
+from storage_node.catalogue.protocol import Met, Row
+from storage_node.catalogue.sqlite_read import facts_of
+from storage_node.catalogue.sqlite_rows import (
+    ROW_COLUMNS,
+    debt_row,
+    fact_row,
+    insert,
+    matched,
+    provenance_row,
+    row_of,
+    time_text,
+    uids_of,
 )
-"""What `row_of` reads, after the three UIDs."""
+from storage_node.catalogue.views import (
+    authority,
+    currency,
+    fact_fingerprint,
+    hides,
+    is_hidden,
+    row_fingerprint,
+    ruling,
+)
 
 _OF_INSTANCE: Final = "study_instance_uid = ? AND series_instance_uid = ? AND sop_instance_uid = ?"
-_SELECT_VERSIONS: Final = f"SELECT id, {ROW_COLUMNS} FROM versions WHERE {_OF_INSTANCE}"
-_INSERT_VERSION: Final = _insert(schema.versions)
+_SELECT_VERSIONS: Final = f"SELECT id, verified_at, {ROW_COLUMNS} FROM versions WHERE {_OF_INSTANCE}"
+_INSERT_VERSION: Final = insert(schema.versions)
 _UPDATE_VERSION: Final = (
-    "UPDATE versions SET received_at = ?, calling_ae = ?, called_ae = ?, source = ?, order_number = ?"
-    " WHERE id = ?"
+    "UPDATE versions SET received_at = ?, calling_ae = ?, called_ae = ?, source = ?, order_number = ?,"
+    " verified_at = ? WHERE id = ?"
 )
 _MARK_CURRENT: Final = (
     f"UPDATE versions SET is_current = (digest = ?) WHERE {_OF_INSTANCE} AND is_current <> (digest = ?)"
 )
-_SELECT_SERIES: Final = (
-    "SELECT precedence, fingerprint, sop_classes FROM series"
-    " WHERE study_instance_uid = ? AND series_instance_uid = ?"
+_RELOCATE: Final = f"UPDATE versions SET key = ? WHERE {_OF_INSTANCE} AND digest = ?"
+_VERIFIED: Final = (
+    f"UPDATE versions SET verified_at = ? WHERE {_OF_INSTANCE} AND digest = ? AND verified_at < ?"
 )
-_INSERT_SERIES: Final = _insert(schema.series)
-_COUNT_IN_SERIES: Final = (
-    "UPDATE series SET instances = instances + ?, versions = versions + 1, size_bytes = size_bytes + ?,"
-    " fingerprint = ?, sop_classes = ? WHERE study_instance_uid = ? AND series_instance_uid = ?"
-)
-_REPLACE_IN_SERIES: Final = _replace_representative(schema.series, *_COLUMNS[Level.SERIES])
-_SELECT_STUDY: Final = "SELECT precedence FROM studies WHERE study_instance_uid = ?"
-_INSERT_STUDY: Final = _insert(schema.studies)
-_REPLACE_IN_STUDY: Final = _replace_representative(schema.studies, "patient_key", *_COLUMNS[Level.STUDY])
-_INSERT_DEBT: Final = _insert(schema.debts).replace("INSERT", "INSERT OR IGNORE", 1)
-_DELETE_DEBT: Final = (
-    f"DELETE FROM debts WHERE site = ? AND {_OF_INSTANCE} AND digest = ? AND NOT EXISTS"
-    f" (SELECT 1 FROM versions WHERE {_OF_INSTANCE} AND digest = ?"
+_INSERT_FACT: Final = insert(schema.facts)
+_MARK_HOLDING: Final = f"UPDATE facts SET holds = (digest = ?) WHERE {_OF_INSTANCE}"
+_HAS_VERSION: Final = f"SELECT EXISTS (SELECT 1 FROM versions WHERE {_OF_INSTANCE})"
+_INSERT_DEBT: Final = insert(schema.debts).replace("INSERT", "INSERT OR IGNORE", 1)
+_FORGIVE: Final = f"DELETE FROM debts WHERE site = ? AND {_OF_INSTANCE} AND digest = ?"
+_SETTLE: Final = (
+    f"{_FORGIVE} AND NOT EXISTS (SELECT 1 FROM versions WHERE {_OF_INSTANCE} AND digest = ?"
     " AND (order_number > ? OR (received_at, calling_ae, called_ae, source) < (?, ?, ?, ?)))"
 )
 
 
 def owe(connection: sqlite3.Connection, debts: Iterable[Debt]) -> None:
     """Add debts that are not there."""
-    connection.executemany(_INSERT_DEBT, map(_debt_row, debts))
+    connection.executemany(_INSERT_DEBT, map(debt_row, debts))
 
 
 def settle(connection: sqlite3.Connection, site: str, held: Row) -> None:
     """Remove the debt of a site that holds a version by now, unless the row here is newer."""
-    version = (*_uids(held.version.instance), held.version.digest)
-    connection.execute(
-        _DELETE_DEBT, (site, *version, *version, held.order, *_provenance_row(held.provenance))
+    version = (*uids_of(held.version.instance), held.version.digest)
+    connection.execute(_SETTLE, (site, *version, *version, held.order, *provenance_row(held.provenance)))
+
+
+def forgive(connection: sqlite3.Connection, debt: Debt) -> None:
+    """Remove a debt of a fact."""
+    connection.execute(_FORGIVE, debt_row(debt))
+
+
+def relocate(connection: sqlite3.Connection, instance: Instance, digest: str, key: str) -> None:
+    """Note another key of a version."""
+    connection.execute(_RELOCATE, (key, *uids_of(instance), digest))
+
+
+def verified(connection: sqlite3.Connection, copies: Iterable[tuple[Instance, str]], at: datetime) -> None:
+    """Note when copies were read and found right, if that is later than what is known."""
+    time = time_text(at)
+    connection.executemany(
+        _VERIFIED, ((time, *uids_of(instance), digest, time) for instance, digest in copies)
     )
 
 
-def add(connection: sqlite3.Connection, row: Row) -> int:
-    """Add a row, or merge it into the one that is there; return the `order` that it has."""
-    uids = _uids(row.version.instance)
+def decide(connection: sqlite3.Connection, fact: Fact) -> None:
+    """Add a fact, if it is not there; where another holds now, so do the views."""
+    known = facts_of(connection, fact.instance)
+    if fact in known:
+        return
+    uids = uids_of(fact.instance)
+    holds = max((fact, *known), key=authority)
+    connection.execute(_INSERT_FACT, (*fact_row(fact), holds is fact))
+    connection.execute(_MARK_HOLDING, (holds.digest, *uids))
+    sqlite_views.summarise(connection, uids[0], entries=1, changed=fact_fingerprint(fact))
+    (has_version,) = connection.execute(_HAS_VERSION, uids).fetchone()
+    if has_version and hides(holds) != hides(ruling(known)):
+        sqlite_views.turn(connection, fact.instance, hidden=hides(holds))
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    row_id: int
+    verified_at: str
+    row: Row
+
+
+def add(connection: sqlite3.Connection, row: Row, verified_at: datetime) -> Met:
+    """Add a row, or merge it into the one that is there; return what it met."""
+    instance = row.version.instance
     versions = {
-        digest: (row_id, row_of(row.version.instance, digest, *rest))
-        for row_id, digest, *rest in connection.execute(_SELECT_VERSIONS, uids)
+        digest: _Held(row_id, time, row_of(instance, digest, *rest))
+        for row_id, time, digest, *rest in connection.execute(_SELECT_VERSIONS, uids_of(instance))
     }
+    facts = facts_of(connection, instance)
     there = versions.get(row.version.digest)
     if there is None:
-        order = row.order or 1 + max((other.order for _, other in versions.values()), default=0)
-        row = _with_order(row, row.provenance, order)
-        row_id = _insert_version(connection, row, is_current=not versions)
-        _count(connection, row, row_id, is_new_instance=not versions)
-    else:
-        row_id, known = there
-        provenance = Provenance.merge(known.provenance, row.provenance)
-        row = _with_order(known, provenance, max(known.order, row.order))
-        if row == known:
-            return row.order
-        connection.execute(_UPDATE_VERSION, (*_provenance_row(provenance), row.order, row_id))
-    versions[row.version.digest] = row_id, row
+        order = row.order or 1 + max((held.row.order for held in versions.values()), default=0)
+        _add_new(connection, _merged(row, row.provenance, order), verified_at, versions, facts)
+        return Met(order, row.version.key, facts)
+    provenance = Provenance.merge(there.row.provenance, row.provenance)
+    row = _merged(there.row, provenance, max(there.row.order, row.order))
+    time = max(there.verified_at, time_text(verified_at))
+    if row != there.row or time != there.verified_at:
+        _update(connection, there, _Held(there.row_id, time, row), versions, facts)
+    return Met(row.order, row.version.key, facts)
+
+
+def _add_new(
+    connection: sqlite3.Connection,
+    row: Row,
+    verified_at: datetime,
+    versions: dict[str, _Held],
+    facts: Sequence[Fact],
+) -> None:
+    time = time_text(verified_at)
+    hidden = is_hidden(facts)
+    row_id = _insert_version(connection, row, time, is_current=not versions, is_hidden=hidden)
+    sqlite_views.add_version(connection, row, row_id, is_new_instance=not versions, hidden=hidden)
+    _summarise(connection, row, entries=1, changed=_fingerprint(row))
+    if versions:
+        _mark_current(connection, versions, _Held(row_id, time, row))
+
+
+def _update(
+    connection: sqlite3.Connection,
+    before: _Held,
+    after: _Held,
+    versions: dict[str, _Held],
+    facts: Sequence[Fact],
+) -> None:
+    row = after.row
+    kept = (*provenance_row(row.provenance), row.order, after.verified_at)
+    connection.execute(_UPDATE_VERSION, (*kept, after.row_id))
+    if row == before.row:
+        return
+    _summarise(connection, row, entries=0, changed=_fingerprint(before.row) ^ _fingerprint(row))
     if len(versions) > 1:
-        _, current = max(versions.values(), key=lambda version: currency(version[1]))
-        digest = current.version.digest
-        connection.execute(_MARK_CURRENT, (digest, *uids, digest))
-    _represent(connection, row, row_id)
-    return row.order
+        _mark_current(connection, versions, after)
+    sqlite_views.precede(connection, row, after.row_id, hidden=is_hidden(facts))
 
 
-def _insert_version(connection: sqlite3.Connection, row: Row, *, is_current: bool) -> int:
+def _mark_current(connection: sqlite3.Connection, versions: dict[str, _Held], changed: _Held) -> None:
+    """Mark the current version after one of them came, or changed."""
+    before = _current(versions.values())
+    current = _current({**versions, changed.row.version.digest: changed}.values())
+    uids = uids_of(current.version.instance)
+    digest = current.version.digest
+    connection.execute(_MARK_CURRENT, (digest, *uids, digest))
+    if before.version.sop_class_uid != current.version.sop_class_uid:
+        sqlite_views.list_classes(connection, *uids[:2])
+
+
+def _current(versions: Iterable[_Held]) -> Row:
+    return max((held.row for held in versions), key=currency)
+
+
+def _insert_version(
+    connection: sqlite3.Connection, row: Row, verified_at: str, *, is_current: bool, is_hidden: bool
+) -> int:
     version = row.version
     cursor = connection.execute(
         _INSERT_VERSION,
         (
-            *_uids(version.instance),
+            *uids_of(version.instance),
             version.digest,
             version.key,
             version.size_bytes,
@@ -131,110 +195,28 @@ def _insert_version(connection: sqlite3.Connection, row: Row, *, is_current: boo
             version.sop_class_uid,
             version.transfer_syntax_uid,
             bytes.fromhex("".join(version.block_digests)),
-            *_provenance_row(row.provenance),
+            *provenance_row(row.provenance),
             "\n".join(row.flags),
             row.order,
             is_current,
             row.header,
-            *_matched(row, Level.IMAGE),
+            *matched(row.header, Level.IMAGE),
+            verified_at,
+            is_hidden,
         ),
     )
     assert cursor.lastrowid is not None
     return cursor.lastrowid
 
 
-def _count(connection: sqlite3.Connection, row: Row, row_id: int, *, is_new_instance: bool) -> None:
-    """Count a new version in its series, which is made when it is the first."""
-    version = row.version
-    study, series, _ = uids = _uids(version.instance)
-    added = fingerprint(version.instance) if is_new_instance else 0
-    there = connection.execute(_SELECT_SERIES, uids[:2]).fetchone()
-    if there is None:
-        kept = (precedence(row.provenance, version.digest), row_id, 1, 1, version.size_bytes, added)
-        matched = _matched(row, Level.SERIES)
-        connection.execute(_INSERT_SERIES, (study, series, *kept, version.sop_class_uid, *matched))
-        return
-    _, fingerprint_so_far, sop_classes = there
-    if version.sop_class_uid not in sop_classes.split("\\"):
-        sop_classes = "\\".join(sorted((*sop_classes.split("\\"), version.sop_class_uid)))
-    counted = (int(is_new_instance), version.size_bytes, fingerprint_so_far ^ added, sop_classes)
-    connection.execute(_COUNT_IN_SERIES, (*counted, study, series))
+def _summarise(connection: sqlite3.Connection, row: Row, *, entries: int, changed: int) -> None:
+    study = row.version.instance.study_instance_uid
+    sqlite_views.summarise(connection, study, entries=entries, changed=changed)
 
 
-def _represent(connection: sqlite3.Connection, row: Row, row_id: int) -> None:
-    """Let a row stand for its series and its study where it precedes what does so."""
-    study, series, _ = _uids(row.version.instance)
-    precedes = precedence(row.provenance, row.version.digest)
-    in_series, *_ = connection.execute(_SELECT_SERIES, (study, series)).fetchone()
-    if precedes < in_series:
-        matched = _matched(row, Level.SERIES)
-        connection.execute(_REPLACE_IN_SERIES, (precedes, row_id, *matched, study, series))
-    in_study = connection.execute(_SELECT_STUDY, (study,)).fetchone()
-    if in_study is not None and precedes >= in_study[0]:
-        return
-    kept = (precedes, row_id, patient_key(study, described(row.header)), *_matched(row, Level.STUDY))
-    if in_study is None:
-        connection.execute(_INSERT_STUDY, (study, *kept))
-    else:
-        connection.execute(_REPLACE_IN_STUDY, (*kept, study))
+def _fingerprint(row: Row) -> int:
+    return row_fingerprint(row.version.instance, row.version.digest, row.order, row.provenance)
 
 
-def row_of(
-    instance: Instance,
-    digest: str,
-    key: str,
-    size_bytes: int,
-    data_set_offset_bytes: int,
-    sop_class_uid: str,
-    transfer_syntax_uid: str,
-    block_digests: bytes,
-    received_at: str,
-    calling_ae: str,
-    called_ae: str,
-    source: str,
-    flags: str,
-    order: int,
-    header: bytes,
-) -> Row:
-    """Return what `ROW_COLUMNS` hold."""
-    blocks = block_digests.hex()
-    return Row(
-        Version(
-            instance=instance,
-            digest=digest,
-            key=key,
-            size_bytes=size_bytes,
-            data_set_offset_bytes=data_set_offset_bytes,
-            sop_class_uid=sop_class_uid,
-            transfer_syntax_uid=transfer_syntax_uid,
-            block_digests=tuple(blocks[at : at + 64] for at in range(0, len(blocks), 64)),
-        ),
-        Provenance(datetime.fromisoformat(received_at), calling_ae, called_ae, source),
-        header,
-        tuple(flags.split("\n")) if flags else (),
-        order,
-    )
-
-
-def _matched(row: Row, level: Level) -> Sequence[str | bool | None]:
-    """Return the values of a table's matched columns, and whether any of them holds several."""
-    values: Mapping[str, str | None] = described(row.header)
-    matched = [values[column] for column in _COLUMNS[level]]
-    return (*matched, any(value is not None and ("\\" in value or "=" in value) for value in matched))
-
-
-def _with_order(row: Row, provenance: Provenance, order: int) -> Row:
+def _merged(row: Row, provenance: Provenance, order: int) -> Row:
     return Row(row.version, provenance, row.header, row.flags, order)
-
-
-def _uids(instance: Instance) -> tuple[str, str, str]:
-    return instance.study_instance_uid, instance.series_instance_uid, instance.sop_instance_uid
-
-
-def _debt_row(debt: Debt) -> tuple[str, ...]:
-    return (debt.site, *_uids(debt.instance), debt.digest)
-
-
-def _provenance_row(provenance: Provenance) -> tuple[str, str, str, str]:
-    metadata = provenance.to_metadata()
-    return metadata["received-at"], metadata["calling-ae"], metadata["called-ae"], metadata["source"]

@@ -2,7 +2,9 @@
 
 R = N - W + 1 catalogues are asked, so that one of them knows whatever was acknowledged. Each answers in the
 order of what identifies the entities; so does the merged answer, which holds one entity of each catalogue
-at a time. What two catalogues say otherwise of an entity is counted again from the instances they know.
+at a time. Where all say the same, that is the answer. A catalogue that said nothing of an entity is asked
+for it by its UID, and for the facts about it, which need no row. What two catalogues say otherwise of an
+entity is counted again from the instances they know, each as the higher ruling has it.
 """
 
 from __future__ import annotations
@@ -10,23 +12,32 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import deque
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Sequence
 from dataclasses import replace
-from functools import reduce
-from operator import xor
 from typing import TYPE_CHECKING, Final, Self
 
 import structlog
 from prometheus_client import Counter
 
-from cluster.nouns import Level
-from storage_node.catalogue.attributes import described
-from storage_node.catalogue.matching import Query, by_uids
-from storage_node.catalogue.protocol import CatalogueUnavailable, Match
-from storage_node.catalogue.views import patient_key
+from cluster.nouns import Level, Provenance
+from storage_node.catalogue.views import precedence
+from storage_node.grid import rows
+from storage_node.grid.find_stream import Stream, StreamFailed
+from storage_node.grid.find_union import (
+    instance_of,
+    is_by_uids,
+    is_of,
+    query_below,
+    says,
+    series_of,
+    still_matches,
+    total_of,
+)
 
 if TYPE_CHECKING:
-    from storage_node.catalogue.protocol import Catalogue
+    from cluster.nouns import Fact, Instance
+    from storage_node.catalogue.matching import Query
+    from storage_node.catalogue.protocol import Catalogue, Match
 
 _RECOUNTED = Counter(
     "atria_find_recounted_total", "Patients, studies and series on which catalogues differed, counted anew"
@@ -36,13 +47,15 @@ _FAILED = Counter("atria_find_failed_catalogues_total", "Catalogues that failed 
 ANSWER_TIMEOUT_S: Final = 10.0
 """How long a catalogue may take to its next answer."""
 
-_READ_AHEAD: Final = 100
-
 log = structlog.get_logger()
 
 
 class NoCatalogue(Exception):
     """No catalogue answers, or none goes on answering."""
+
+
+class _AskAgain(Exception):
+    """Catalogues failed while an entity was counted again, and were given up."""
 
 
 class Finding:
@@ -54,13 +67,17 @@ class Finding:
     Parameters
     ----------
     catalogues : sequence of Catalogue
-        Those worth asking, the nearest first.
+        Those worth asking, the nearest first; before all others those that vote.
     query : Query
     limit : int
-        Answers at most.
+        Answers at most; what is hidden is none.
     needed : int
         R: how many catalogues make the answer complete.
+    voters : collection of str, optional
+        Names of the catalogues that count towards that (design, rule 8); all do when it is not given.
     answer_timeout_s : float
+    hidden : bool
+        Whether entities of which all instances are hidden are returned, too, with `Match.instances` 0.
 
     Attributes
     ----------
@@ -77,7 +94,9 @@ class Finding:
         limit: int,
         *,
         needed: int,
+        voters: Collection[str] | None = None,
         answer_timeout_s: float = ANSWER_TIMEOUT_S,
+        hidden: bool = False,
     ) -> None:
         self.answered: list[str] = []
         self.failed: list[str] = []
@@ -85,15 +104,19 @@ class Finding:
         self._query = query
         self._limit = limit
         self._needed = needed
+        self._voters = voters
         self._answer_timeout_s = answer_timeout_s
-        self._streams: list[_Stream] = []
+        self._hidden = hidden
+        self._is_by_uids = is_by_uids(query)
+        self._streams: list[Stream] = []
         self._last: tuple[str, ...] = ()
         self._answers = self._merge()
 
     @property
     def complete(self) -> bool:
         """Whether enough catalogues answer that nothing acknowledged is missing."""
-        return len(self.answered) >= self._needed
+        voting = [name for name in self.answered if self._voters is None or name in self._voters]
+        return len(voting) >= self._needed
 
     def __aiter__(self) -> Self:
         return self
@@ -113,19 +136,28 @@ class Finding:
         await self._answers.aclose()
 
     async def _merge(self) -> AsyncGenerator[Match]:
+        left = self._limit
         try:
-            for _ in range(self._limit):
+            while left > 0:
                 await self._refill()
-                heads = [stream.waiting[0] for stream in self._streams if stream.waiting]
+                heads = [(stream, stream.waiting[0]) for stream in self._streams if stream.waiting]
                 if not heads:
                     return
-                self._last = min(match.uid for match in heads)
-                same = [
+                uid = min(match.uid for _, match in heads)
+                same = [(stream, match) for stream, match in heads if match.uid == uid]
+                try:
+                    answer = await self._combine(uid, same)
+                except StreamFailed as failure:
+                    self._failed(failure)
+                    continue
+                except _AskAgain:
+                    continue
+                for stream, _ in same:
                     stream.waiting.popleft()
-                    for stream in self._streams
-                    if stream.waiting and stream.waiting[0].uid == self._last
-                ]
-                yield await self._combine(same)
+                self._last = uid
+                if answer is not None and (answer.instances or self._hidden):
+                    left -= 1
+                    yield answer
         finally:
             for stream in self._streams:
                 await stream.close()
@@ -135,145 +167,131 @@ class Finding:
         while True:
             while len(self.answered) < self._needed and self._spare:
                 catalogue = self._spare.popleft()
-                # What the replacement knows of what is behind us does not count against its limit.
-                limit = sys.maxsize if self._last else self._limit
-                self._streams.append(_Stream(catalogue, self._query, limit, self._last))
+                self._streams.append(Stream(catalogue, self._query, self._last, self._answer_timeout_s))
                 self.answered.append(catalogue.name)
             empty = [stream for stream in self._streams if not stream.waiting and not stream.at_end]
             if not self.answered:
                 raise NoCatalogue(f"no catalogue answers: {', '.join(self.failed) or 'none is up'}")
             if not empty:
                 return
-            failed = await asyncio.gather(*(stream.read(self._answer_timeout_s) for stream in empty))
-            for stream, reason in zip(empty, failed, strict=True):
-                if reason is not None:
-                    _FAILED.labels(stream.name).inc()
-                    log.warning("find.catalogue_failed", site=stream.name, reason=reason)
-                    self._give_up(stream)
+            for failure in await asyncio.gather(*(stream.read() for stream in empty)):
+                if failure is not None:
+                    self._failed(failure)
 
-    def _give_up(self, stream: _Stream) -> None:
+    def _failed(self, failure: StreamFailed) -> None:
+        _FAILED.labels(failure.stream.name).inc()
+        log.warning("find.catalogue_failed", site=failure.stream.name, reason=failure.reason)
+        self._give_up(failure.stream)
+
+    def _give_up(self, stream: Stream) -> None:
         """Go on without a stream; what it said before it failed still counts."""
         stream.at_end = True
         self.answered.remove(stream.name)
         self.failed.append(stream.name)
 
-    async def _combine(self, same: Sequence[Match]) -> Match:
-        """Return one match for an entity that several catalogues know."""
-        first, *others = same
-        if all(other == first for other in others):
+    def _asked(self) -> list[Stream]:
+        return [stream for stream in self._streams if stream.name in self.answered]
+
+    async def _combine(self, uid: tuple[str, ...], same: Sequence[tuple[Stream, Match]]) -> Match | None:
+        """Return one match for an entity; None where the query does not match what all know of it.
+
+        Raises
+        ------
+        StreamFailed, _AskAgain
+        """
+        sayers = [stream for stream, _ in same]
+        said = [match for _, match in same]
+        asked = self._asked()
+        silent = [stream for stream in asked if stream not in sayers]
+        first, *others = said
+        if not silent and all(other == first for other in others):
             return first
+        known, facts = await self._known_to(silent, uid)
+        said += known
         if self._query.level is Level.IMAGE:
-            return _current(same)
-        stands = min(same, key=lambda match: match.precedence)
-        if all(_below(other) == _below(first) for other in others):
-            return stands
-        _RECOUNTED.inc()
-        sop_classes = {uid for match in same for uid in match.sop_classes}
-        return replace(await self._recount(stands), sop_classes=tuple(sorted(sop_classes)))
+            answer = instance_of(said, facts)
+        else:
+            answer = min(said, key=lambda match: match.precedence)
+            # One that is silent on a patient may have its studies under another Patient ID. What was said by
+            # those that failed since cannot be counted again.
+            moved = self._query.level is Level.PATIENT and silent and len(silent) < len(asked)
+            if facts or moved or not all(says(match) == says(answer) for match in said):
+                answer = await self._recount(answer)
+        return answer if still_matches(self._query, answer) else None
+
+    async def _known_to(
+        self, silent: Iterable[Stream], uid: tuple[str, ...]
+    ) -> tuple[Sequence[Match], Sequence[Fact]]:
+        """Return what catalogues that did not answer with an entity know of it; patients are recounted."""
+        matches: list[Match] = []
+        facts: list[Fact] = []
+        if self._query.level is not Level.PATIENT:
+            for stream in silent:
+                match = None if self._is_by_uids else await stream.known(uid)
+                if match is not None:
+                    matches.append(match)
+                else:
+                    facts += await stream.facts(uid)
+        return matches, facts
 
     async def _recount(self, match: Match) -> Match:
         """Count what is below an entity in the union of what the catalogues know."""
+        _RECOUNTED.inc()
         level = self._query.level
-        asked = [stream.catalogue for stream in self._streams if stream.name in self.answered]
+        parts = await self._below(query_below(level, match.uid))
+        if level is Level.SERIES:
+            if any(part.ruling is not None for part in parts):
+                match = await self._standing(match, parts)
+            return series_of(match, parts)
+        if level is Level.PATIENT:
+            parts = [part for part in parts if is_of(part, match.uid)]
+        return total_of(match.uid, parts) if parts else replace(match, instances=0, series=0, studies=0)
+
+    async def _standing(self, match: Match, parts: Sequence[Match]) -> Match:
+        """Look for the version that stands for a series, where no catalogue may know all that is hidden.
+
+        Raises
+        ------
+        StreamFailed
+        """
+        shown = {part.version.instance for part in parts if part.instances}
+        instances = shown or {part.version.instance for part in parts}
+        provenances: dict[tuple[Instance, str], Provenance] = {}
+        for stream in self._asked():
+            for entry in await stream.entries(match.uid[0]):
+                if entry.instance in instances:
+                    place = entry.instance, entry.digest
+                    known = provenances.get(place, entry.provenance)
+                    provenances[place] = Provenance.merge(known, entry.provenance)
+        instance, digest = min(provenances, key=lambda place: precedence(provenances[place], place[1]))
+        answers = [await stream.rows(instance) for stream in self._asked()]
+        row = next(row for row in rows.merge(answers) if row.version.digest == digest)
+        return replace(
+            match,
+            header=row.header,
+            version=row.version,
+            order=row.order,
+            precedence=precedence(row.provenance, digest),
+        )
+
+    async def _below(self, query: Query) -> list[Match]:
+        """Return what all that are asked know of what is one level below an entity, hidden or not."""
+        asked = self._asked()
         below = Finding(
-            asked,
-            _query_below(level, match.uid),
+            [stream.catalogue for stream in asked],
+            query,
             sys.maxsize,
             needed=len(asked),
             answer_timeout_s=self._answer_timeout_s,
+            hidden=True,
         )
-        parts = [part async for part in below if level is not Level.PATIENT or _is_of(part, match)]
-        for name in below.failed:
-            self._give_up(next(stream for stream in self._streams if stream.name == name))
-        fingerprint = reduce(xor, (part.fingerprint for part in parts), 0)
-        if level is Level.SERIES:
-            return replace(match, instances=len(parts), fingerprint=fingerprint)
-        return replace(
-            match,
-            instances=sum(part.instances for part in parts),
-            series=sum(part.series for part in parts),
-            studies=len(parts) if level is Level.PATIENT else 1,
-            modalities=tuple(sorted({modality for part in parts for modality in part.modalities})),
-            fingerprint=fingerprint,
-        )
-
-
-class _Stream:
-    """One catalogue's answers, read some at a time."""
-
-    def __init__(self, catalogue: Catalogue, query: Query, limit: int, after: tuple[str, ...]) -> None:
-        self.catalogue = catalogue
-        self.waiting: deque[Match] = deque()
-        self.at_end = False
-        self._answers = catalogue.find(query, limit)
-        self._after = after
-
-    @property
-    def name(self) -> str:
-        return self.catalogue.name
-
-    async def read(self, timeout_s: float) -> str | None:
-        """Read some answers, or the end; return why that failed, if it did."""
-        loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(timeout_s) as limit:
-                async for match in self._answers:
-                    if match.uid <= self._after:
-                        limit.reschedule(loop.time() + timeout_s)
-                        continue
-                    self.waiting.append(match)
-                    if len(self.waiting) == _READ_AHEAD:
-                        return None
-            self.at_end = True
-        except CatalogueUnavailable as error:
-            return error.reason
-        except TimeoutError:
-            return f"no answer within {timeout_s:g} s"
-        return None
-
-    async def close(self) -> None:
-        await self._answers.aclose()
-
-
-def _current(same: Sequence[Match]) -> Match:
-    """Return an instance's current version, of those that catalogues take for it."""
-    versions: dict[str, Match] = {}
-    for match in same:
-        digest = match.version.digest
-        known = versions.get(digest, match)
-        versions[digest] = replace(
-            match,
-            order=max(match.order, known.order),
-            precedence=min(match.precedence, known.precedence),
-        )
-    return max(versions.values(), key=lambda match: (match.order, match.precedence))
-
-
-def _below(match: Match) -> tuple[object, ...]:
-    """Return what a match says of what is below it: two that agree know the same instances."""
-    return (
-        match.fingerprint,
-        match.instances,
-        match.series,
-        match.studies,
-        match.modalities,
-        match.sop_classes,
-    )
-
-
-def _query_below(level: Level, uid: tuple[str, ...]) -> Query:
-    """Return a query for what is one level below an entity; a patient's may find others' studies, too."""
-    match level:
-        case Level.PATIENT:
-            patient_id, _, study = uid[0].partition("\n")
-            if not patient_id:
-                return by_uids(study=(study,), level=Level.STUDY)
-            return by_uids(patient_id=patient_id, level=Level.STUDY)
-        case Level.STUDY:
-            return by_uids(study=uid, level=Level.SERIES)
-        case _:
-            return by_uids(study=uid[:1], series=uid[1:], level=Level.IMAGE)
-
-
-def _is_of(study: Match, patient: Match) -> bool:
-    return patient.uid == (patient_key(study.uid[0], described(study.header)),)
+            parts = [part async for part in below]
+        except NoCatalogue:
+            parts = []
+        for stream in asked:
+            if stream.name in below.failed:
+                self._give_up(stream)
+        if below.failed:
+            raise _AskAgain
+        return parts

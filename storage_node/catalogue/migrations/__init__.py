@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 
-def upgrade(connection: Connection) -> None:
-    """Bring a database to the schema of the code, in the caller's transaction.
+def upgrade(connection: Connection, revision: str = REVISION) -> None:
+    """Bring a database to the schema of the code, or to an older one, in the caller's transaction.
 
     Raises
     ------
@@ -24,4 +24,4 @@ def upgrade(connection: Connection) -> None:
 
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(Path(__file__).parent))
-    command.upgrade(config, REVISION)
+    command.upgrade(config, revision)

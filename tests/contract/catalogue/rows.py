@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from cluster.dicom.elements import Element, pack
-from cluster.nouns import Debt, Instance, Provenance, Version
-from storage_node.catalogue.protocol import Row
+from cluster.nouns import Debt, Fact, FactKind, Instance, Provenance, Version
+from storage_node.catalogue.protocol import Catalogue, Row
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 MR = "1.2.840.10008.5.1.4.1.1.4"
@@ -77,3 +78,16 @@ def row(
 def debt(of: Row, site: str = "b") -> Debt:
     """Return a debt of a row's version."""
     return Debt(site, of.version.instance, of.version.digest)
+
+
+def fact(
+    about: Row | Instance, epoch: int = 1, kind: FactKind = FactKind.DELETED, reason: str = "asked for"
+) -> Fact:
+    """Make a fact about a row's instance; a deletion, if not said otherwise."""
+    instance = about.version.instance if isinstance(about, Row) else about
+    return Fact(instance, epoch, kind, BEGIN + timedelta(hours=epoch), "somebody", reason)
+
+
+async def add(catalogue: Catalogue, row: Row, debts: Sequence[Debt] = ()) -> int:
+    """Add a row whose copy was verified at `BEGIN`; return its order."""
+    return (await catalogue.add(row, debts, verified_at=BEGIN)).order

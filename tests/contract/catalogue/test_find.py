@@ -8,7 +8,7 @@ from cluster.nouns import Level
 from storage_node.catalogue.attributes import ATTRIBUTES, normal
 from storage_node.catalogue.matching import Key, Like, OneOf, Query, Within, by_uids
 from storage_node.catalogue.protocol import Catalogue, Match
-from tests.contract.catalogue.rows import CT, MR, row
+from tests.contract.catalogue.rows import CT, MR, add, row
 
 _BY_COLUMN = {attribute.column: attribute for attribute in reversed(ATTRIBUTES.values())}
 
@@ -43,7 +43,7 @@ async def test_a_study_tells_what_is_below_it(catalogue: Catalogue) -> None:
         row("1.2", "1.2.2", "1.2.2.1", minute=7, modality="MR", sop_class=MR),
         row("1.2", "1.2.2", "1.2.2.1", minute=8, modality="MR", sop_class=MR, content="again"),
     ):
-        await catalogue.add(added)
+        await add(catalogue, added)
     (match,) = await find(catalogue, Level.STUDY)
     assert match.uid == ("1.2",)
     assert (match.header, match.version) == (stands.header, stands.version)
@@ -53,8 +53,8 @@ async def test_a_study_tells_what_is_below_it(catalogue: Catalogue) -> None:
 
 async def test_a_patient_has_the_studies_of_one_patient_id_and_issuer(catalogue: Catalogue) -> None:
     for n, (patient_id, issuer) in enumerate((("A", None), ("A", None), ("A", "X"), ("B", "X"))):
-        await catalogue.add(
-            row(f"1.{n}", f"1.{n}.1", f"1.{n}.1.1", patient_id=patient_id, issuer=issuer, minute=n)
+        await add(
+            catalogue, row(f"1.{n}", f"1.{n}.1", f"1.{n}.1.1", patient_id=patient_id, issuer=issuer, minute=n)
         )
     found = await find(catalogue, Level.PATIENT)
     assert [(match.uid, match.studies, match.instances) for match in found] == [
@@ -70,13 +70,13 @@ async def test_patients_without_a_patient_id_are_never_one(
     catalogue: Catalogue, patient_id: str | None
 ) -> None:
     for n in range(3):
-        await catalogue.add(row(f"1.{n}", f"1.{n}.1", f"1.{n}.1.1", patient_id=patient_id))
+        await add(catalogue, row(f"1.{n}", f"1.{n}.1", f"1.{n}.1.1", patient_id=patient_id))
     assert [match.studies for match in await find(catalogue, Level.PATIENT)] == [1, 1, 1]
 
 
 async def test_series_and_instances_tell_where_they_belong(catalogue: Catalogue) -> None:
-    await catalogue.add(row("1.2", "1.2.1", "1.2.1.1"))
-    await catalogue.add(row("1.2", "1.2.1", "1.2.1.2", modality="MR", sop_class=MR, minute=1))
+    await add(catalogue, row("1.2", "1.2.1", "1.2.1.1"))
+    await add(catalogue, row("1.2", "1.2.1", "1.2.1.2", modality="MR", sop_class=MR, minute=1))
     (series,) = await find(catalogue, Level.SERIES)
     assert (series.uid, series.instances, series.modalities) == (("1.2", "1.2.1"), 2, ("CT",))
     assert series.sop_classes == (CT, MR)
@@ -88,8 +88,8 @@ async def test_series_and_instances_tell_where_they_belong(catalogue: Catalogue)
 
 async def test_an_instance_is_shown_as_its_current_version(catalogue: Catalogue) -> None:
     corrected = row(name="Roe^Jane", minute=0)
-    await catalogue.add(row(minute=5))
-    await catalogue.add(corrected)
+    await add(catalogue, row(minute=5))
+    await add(catalogue, corrected)
     (match,) = await find(catalogue, Level.IMAGE)
     assert match.version == corrected.version
     assert match.order == 2
@@ -99,8 +99,8 @@ async def test_uids_select_at_each_level(catalogue: Catalogue) -> None:
     for study in ("1.1", "1.2"):
         for series in ("1", "2"):
             for sop in ("1", "2"):
-                await catalogue.add(
-                    row(study, f"{study}.{series}", f"{study}.{series}.{sop}", patient_id=study)
+                await add(
+                    catalogue, row(study, f"{study}.{series}", f"{study}.{series}.{sop}", patient_id=study)
                 )
 
     async def count(query: Query) -> int:
@@ -119,8 +119,8 @@ async def test_uids_select_at_each_level(catalogue: Catalogue) -> None:
 async def test_a_single_value_matches_exactly_but_names_without_case_and_accents(
     catalogue: Catalogue,
 ) -> None:
-    await catalogue.add(row("1.1", name="Müller^Jürgen", character_set="ISO_IR 192", patient_id="aB"))
-    await catalogue.add(row("1.2", name="Mueller^Juergen", patient_id="ab"))
+    await add(catalogue, row("1.1", name="Müller^Jürgen", character_set="ISO_IR 192", patient_id="aB"))
+    await add(catalogue, row("1.2", name="Mueller^Juergen", patient_id="ab"))
     assert await studies(catalogue, one_of("patient_name", "MULLER^JURGEN")) == ["1.1"]
     assert await studies(catalogue, one_of("patient_id", "aB")) == ["1.1"]
     assert await studies(catalogue, one_of("patient_id", "a")) == []
@@ -128,7 +128,7 @@ async def test_a_single_value_matches_exactly_but_names_without_case_and_accents
 
 async def test_wild_cards_match_any_characters_and_one(catalogue: Catalogue) -> None:
     for n, patient_id in enumerate(("AB1", "AB12", "AxB[1]", "A*B")):
-        await catalogue.add(row(f"1.{n}", patient_id=patient_id))
+        await add(catalogue, row(f"1.{n}", patient_id=patient_id))
     assert await studies(catalogue, like("patient_id", "AB*")) == ["1.0", "1.1"]
     assert await studies(catalogue, like("patient_id", "AB?")) == ["1.0"]
     assert await studies(catalogue, like("patient_id", "*[1]")) == ["1.2"]
@@ -138,15 +138,15 @@ async def test_wild_cards_match_any_characters_and_one(catalogue: Catalogue) -> 
 
 async def test_ranges_have_both_ends_and_leave_out_what_is_empty(catalogue: Catalogue) -> None:
     for n, date in enumerate(("20240101", "20240102", "20240103", "", None)):
-        await catalogue.add(row(f"1.{n}", study_date=date))
+        await add(catalogue, row(f"1.{n}", study_date=date))
     assert await studies(catalogue, within("study_date", "20240102", None)) == ["1.1", "1.2"]
     assert await studies(catalogue, within("study_date", None, "20240102")) == ["1.0", "1.1"]
     assert await studies(catalogue, within("study_date", "20240102", "20240102")) == ["1.1"]
 
 
 async def test_one_of_several_values_is_enough(catalogue: Catalogue) -> None:
-    await catalogue.add(row("1.1", study_date="20240101\\20240105"))
-    await catalogue.add(row("1.2", name="Yamada^Tarou=山田^太郎", character_set="ISO_IR 192"))
+    await add(catalogue, row("1.1", study_date="20240101\\20240105"))
+    await add(catalogue, row("1.2", name="Yamada^Tarou=山田^太郎", character_set="ISO_IR 192"))
     assert await studies(catalogue, one_of("study_date", "20240105")) == ["1.1"]
     assert await studies(catalogue, within("study_date", "20240104", None)) == ["1.1"]
     assert await studies(catalogue, within("study_date", "20240102", "20240104")) == []
@@ -154,9 +154,9 @@ async def test_one_of_several_values_is_enough(catalogue: Catalogue) -> None:
 
 
 async def test_modalities_and_classes_in_study_match_any_of_the_study(catalogue: Catalogue) -> None:
-    await catalogue.add(row("1.1", "1.1.1", "1"))
-    await catalogue.add(row("1.1", "1.1.2", "1", modality="SR", sop_class=MR))
-    await catalogue.add(row("1.2", "1.2.1", "1"))
+    await add(catalogue, row("1.1", "1.1.1", "1"))
+    await add(catalogue, row("1.1", "1.1.2", "1", modality="SR", sop_class=MR))
+    await add(catalogue, row("1.2", "1.2.1", "1"))
     in_study, classes = ATTRIBUTES[0x00080061], ATTRIBUTES[0x00080062]
     assert await studies(catalogue, OneOf(in_study, ("SR",))) == ["1.1"]
     assert await studies(catalogue, OneOf(in_study, ("CT", "US"))) == ["1.1", "1.2"]
@@ -165,8 +165,8 @@ async def test_modalities_and_classes_in_study_match_any_of_the_study(catalogue:
 
 
 async def test_keys_of_the_levels_above_select_too(catalogue: Catalogue) -> None:
-    await catalogue.add(row("1.1", "1.1.1", "1", study_date="20240101", number="1"))
-    await catalogue.add(row("1.2", "1.2.1", "1", study_date="20240102", number="2"))
+    await add(catalogue, row("1.1", "1.1.1", "1", study_date="20240101", number="1"))
+    await add(catalogue, row("1.2", "1.2.1", "1", study_date="20240102", number="2"))
     (image,) = await find(catalogue, Level.IMAGE, one_of("study_date", "20240102"), like("modality", "C*"))
     assert image.uid[0] == "1.2"
     (series,) = await find(catalogue, Level.SERIES, one_of("study_date", "20240101"))
@@ -178,7 +178,7 @@ async def test_keys_of_the_levels_above_select_too(catalogue: Catalogue) -> None
 async def test_answers_are_ordered_and_no_more_than_the_limit(catalogue: Catalogue) -> None:
     uids = [f"1.{n}" for n in (10, 9, 100, 1, 20, 2)]
     for uid in uids:
-        await catalogue.add(row(uid))
+        await add(catalogue, row(uid))
     assert await studies(catalogue) == sorted(uids)
     limited = await find(catalogue, Level.STUDY, limit=4)
     assert [match.uid[0] for match in limited] == sorted(uids)[:4]
@@ -188,7 +188,7 @@ async def test_answers_are_ordered_and_no_more_than_the_limit(catalogue: Catalog
 async def test_a_find_of_many_pages_gives_each_once(catalogue: Catalogue) -> None:
     rows = [row(sop=f"1.2.3.{n}") for n in range(450)]
     for added in rows:
-        await catalogue.add(added)
+        await add(catalogue, added)
     found = await find(catalogue, Level.IMAGE)
     assert [match.uid[2] for match in found] == sorted(
         added.version.instance.sop_instance_uid for added in rows
@@ -197,8 +197,8 @@ async def test_a_find_of_many_pages_gives_each_once(catalogue: Catalogue) -> Non
 
 async def test_a_find_that_is_left_early_does_no_harm(catalogue: Catalogue) -> None:
     for n in range(5):
-        await catalogue.add(row(f"1.{n}"))
+        await add(catalogue, row(f"1.{n}"))
     finding = catalogue.find(Query(Level.STUDY), 10)
     assert (await anext(finding)).uid == ("1.0",)
     await finding.aclose()
-    await catalogue.add(row("1.9"))
+    await add(catalogue, row("1.9"))

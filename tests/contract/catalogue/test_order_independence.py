@@ -1,4 +1,4 @@
-"""All that a catalogue says follows from its set of rows, in whatever order and however often they came."""
+"""What a catalogue says follows from its rows and facts, in whatever order and however often they came."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cluster.nouns import Level
+from cluster.nouns import Fact, FactKind, Instance, Level
 from storage_node.catalogue.attributes import ATTRIBUTES, KEPT, normal
 from storage_node.catalogue.matching import Key, Like, OneOf, Query, Within
 from storage_node.catalogue.memory import MemoryCatalogue
-from storage_node.catalogue.protocol import Catalogue, Counts, Match, Row
+from storage_node.catalogue.protocol import Catalogue, Counts, Match, Row, StudySummary
 from storage_node.catalogue.sqlite import SqliteCatalogue
 from tests.contract.catalogue.conftest import IDENTITY
-from tests.contract.catalogue.rows import CT, MR, row
+from tests.contract.catalogue.rows import CT, MR, add, fact, row
 
 _TEXT = st.sampled_from([None, "", "A", "a", "B1", "B2", "B*", "A\\B1", "C=A", "[B1]"])
 _DATE = st.sampled_from([None, "", "20240101", "20240102", "2024.01.03", "20240101\\20240103"])
@@ -42,6 +42,19 @@ _ROWS = st.lists(
         number=st.sampled_from([None, "1", " 01", "2\\3"]),
     ),
     max_size=10,
+)
+_FACTS = st.lists(
+    st.builds(
+        lambda study, series, sop, epoch, kind: fact(
+            Instance(f"1.{study}", f"1.{study}.{series}", f"1.{study}.{series}.{sop}"), epoch, kind
+        ),
+        study=st.integers(1, 3),
+        series=st.integers(1, 2),
+        sop=st.integers(1, 2),
+        epoch=st.integers(1, 2),
+        kind=st.sampled_from(list(FactKind)),
+    ),
+    max_size=4,
 )
 _TEXTS = [a for a in KEPT if a.column in ("patient_name", "patient_id", "modality")]
 _DATES = [a for a in KEPT if a.column == "study_date"]
@@ -89,12 +102,14 @@ _QUERIES = st.sampled_from(_LEVELS).flatmap(
 
 
 async def _tell(
-    catalogue: Catalogue, rows: Sequence[Row], query: Query
-) -> tuple[Counts, list[Match], list[Match]]:
-    await asyncio.gather(*(catalogue.add(added) for added in rows))
+    catalogue: Catalogue, additions: Sequence[Row | Fact], query: Query
+) -> tuple[Counts, list[Match], list[Match], list[StudySummary]]:
+    await asyncio.gather(
+        *(add(catalogue, each) if isinstance(each, Row) else catalogue.decide(each) for each in additions)
+    )
     matches = [match async for match in catalogue.find(query, 100)]
     everything = [match for level in Level async for match in catalogue.find(Query(level), 100)]
-    return await catalogue.counts(), matches, everything
+    return await catalogue.counts(), matches, everything, [summary async for summary in catalogue.studies()]
 
 
 class _Fresh:
@@ -116,31 +131,39 @@ class _Fresh:
         self._folder.cleanup()
 
 
-def _compare(fresh: Callable[[], Catalogue], rows: list[Row], shuffled: list[Row], query: Query) -> None:
+def _compare(
+    fresh: Callable[[], Catalogue],
+    additions: list[Row | Fact],
+    shuffled: list[Row | Fact],
+    query: Query,
+) -> None:
     async def compare() -> None:
         reference, other = MemoryCatalogue("a", IDENTITY), fresh()
         try:
-            assert await _tell(other, shuffled, query) == await _tell(reference, rows, query)
+            assert await _tell(other, shuffled, query) == await _tell(reference, additions, query)
         finally:
             await other.close()
 
     asyncio.run(compare())
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(rows=_ROWS, query=_QUERIES, data=st.data())
-def test_memory_says_the_same_in_any_order(rows: list[Row], query: Query, data: st.DataObject) -> None:
-    shuffled = data.draw(st.permutations([*rows, *rows[:3]]))
-    _compare(lambda: MemoryCatalogue("a", IDENTITY), rows, shuffled, query)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(rows=_ROWS, facts=_FACTS, query=_QUERIES, data=st.data())
+def test_memory_says_the_same_in_any_order(
+    rows: list[Row], facts: list[Fact], query: Query, data: st.DataObject
+) -> None:
+    shuffled: list[Row | Fact] = data.draw(st.permutations([*rows, *rows[:3], *facts, *facts[:2]]))
+    _compare(lambda: MemoryCatalogue("a", IDENTITY), [*rows, *facts], shuffled, query)
 
 
 def test_sqlite_says_what_the_reference_says_in_any_order() -> None:
     fresh = _Fresh()
 
-    @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-    @given(rows=_ROWS, query=_QUERIES, data=st.data())
-    def check(rows: list[Row], query: Query, data: st.DataObject) -> None:
-        _compare(fresh.catalogue, rows, data.draw(st.permutations([*rows, *rows[:3]])), query)
+    @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @given(rows=_ROWS, facts=_FACTS, query=_QUERIES, data=st.data())
+    def check(rows: list[Row], facts: list[Fact], query: Query, data: st.DataObject) -> None:
+        shuffled: list[Row | Fact] = data.draw(st.permutations([*rows, *rows[:3], *facts, *facts[:2]]))
+        _compare(fresh.catalogue, [*rows, *facts], shuffled, query)
 
     try:
         check()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from cluster.nouns import Level
-from storage_node.catalogue import schema, sqlite_file
+from storage_node.catalogue import sqlite_file, sqlite_read
 from storage_node.catalogue.matching import Query
 from storage_node.catalogue.protocol import CatalogueUnavailable
 from storage_node.catalogue.sqlite import SqliteCatalogue
 from tests.contract.catalogue.conftest import IDENTITY
-from tests.contract.catalogue.rows import debt, row
+from tests.contract.catalogue.rows import BEGIN, add, debt, fact, row
 
 
 @pytest.fixture
@@ -39,9 +39,17 @@ async def catalogue(file: Path) -> AsyncIterator[SqliteCatalogue]:
 async def _nothing_works(catalogue: SqliteCatalogue, reason: str) -> None:
     one = row()
     for call in (
-        catalogue.add(one),
+        add(catalogue, one),
         catalogue.owe([debt(one)]),
         catalogue.settle("b", one),
+        catalogue.forgive(debt(one)),
+        catalogue.decide(fact(one)),
+        catalogue.relocate(one.version.instance, one.version.digest, "elsewhere"),
+        catalogue.verified([(one.version.instance, one.version.digest)], BEGIN),
+        catalogue.least_verified(BEGIN, 1),
+        catalogue.facts_of(one.version.instance),
+        catalogue.facts_in("1.2.3"),
+        anext(catalogue.studies()),
         catalogue.debts(1),
         catalogue.rows_of(one.version.instance),
         catalogue.counts(),
@@ -62,7 +70,7 @@ async def test_a_missing_file_is_unavailable_and_never_made(tmp_path: Path) -> N
     await _nothing_works(catalogue, "No such file")
     assert list(missing.parent.iterdir()) == []
     SqliteCatalogue.create(missing, IDENTITY)
-    assert await catalogue.add(row()) == 1, "it needs no restart when its file is there"
+    assert await add(catalogue, row()) == 1, "it needs no restart when its file is there"
     await catalogue.close()
 
 
@@ -87,21 +95,21 @@ async def test_a_folder_moved_away_takes_no_writes_and_works_again_when_it_is_ba
     catalogue: SqliteCatalogue, file: Path
 ) -> None:
     before, after = row(), row(sop="1.2.9")
-    await catalogue.add(before)
+    await add(catalogue, before)
     assert (await catalogue.counts()).versions == 1
     away = file.parent.with_name("away")
     file.parent.rename(away)
     await _nothing_works(catalogue, "No such file")
     assert not file.parent.exists()
     away.rename(file.parent)
-    await catalogue.add(after)
+    await add(catalogue, after)
     assert (await catalogue.counts()).versions == 2
 
 
 async def test_a_commit_into_a_folder_that_is_moved_meanwhile_is_not_confirmed(
     catalogue: SqliteCatalogue, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await catalogue.add(row())
+    await add(catalogue, row())
     away = file.parent.with_name("away")
     checks = []
 
@@ -114,7 +122,7 @@ async def test_a_commit_into_a_folder_that_is_moved_meanwhile_is_not_confirmed(
     original = sqlite_file.DatabaseFile.check
     monkeypatch.setattr(sqlite_file.DatabaseFile, "check", check)
     with pytest.raises(CatalogueUnavailable):
-        await catalogue.add(row(sop="1.2.9"))
+        await add(catalogue, row(sop="1.2.9"))
     assert len(checks) == 3
     monkeypatch.undo()
     with closing(sqlite3.connect(away / file.name)) as connection:
@@ -125,7 +133,7 @@ async def test_a_commit_into_a_folder_that_is_moved_meanwhile_is_not_confirmed(
 async def test_a_folder_that_is_swapped_within_a_transaction_is_unavailable_then_used(
     catalogue: SqliteCatalogue, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await catalogue.add(row())
+    await add(catalogue, row())
     away = file.parent.with_name("away")
     checks = []
 
@@ -140,9 +148,9 @@ async def test_a_folder_that_is_swapped_within_a_transaction_is_unavailable_then
     original = sqlite_file.DatabaseFile.check
     monkeypatch.setattr(sqlite_file.DatabaseFile, "check", check)
     with pytest.raises(CatalogueUnavailable, match="another file"):
-        await catalogue.add(row(sop="1.2.9"))
+        await add(catalogue, row(sop="1.2.9"))
     monkeypatch.undo()
-    await catalogue.add(row(sop="1.2.8"))
+    await add(catalogue, row(sop="1.2.8"))
     assert (await catalogue.counts()).versions == 1
     with closing(sqlite3.connect(away / file.name)) as moved:
         assert moved.execute("SELECT count(*) FROM versions").fetchone() == (1,)
@@ -153,7 +161,7 @@ async def test_nothing_is_confirmed_into_a_log_that_was_removed(
 ) -> None:
     """An SQLite file without its write-ahead log lacks what was committed last."""
     catalogue = SqliteCatalogue("a", file, IDENTITY)
-    await catalogue.add(row())
+    await add(catalogue, row())
     await catalogue.identity()
     await catalogue.counts()
     file.with_name(f"{file.name}-wal").unlink()
@@ -161,13 +169,13 @@ async def test_nothing_is_confirmed_into_a_log_that_was_removed(
         await _nothing_works(catalogue, "write-ahead log")
     await catalogue.close()
     again = SqliteCatalogue("a", file, IDENTITY)
-    await again.add(row(sop="1.2.9"))
+    await add(again, row(sop="1.2.9"))
     assert (await again.counts()).versions >= 2, "who let go of it last brought the removed log in"
     await again.close()
 
 
 async def test_a_swapped_file_is_noticed_and_left_unharmed(catalogue: SqliteCatalogue, file: Path) -> None:
-    await catalogue.add(row())
+    await add(catalogue, row())
     away = file.parent.with_name("away")
     file.parent.rename(away)
     file.parent.mkdir()
@@ -177,7 +185,7 @@ async def test_a_swapped_file_is_noticed_and_left_unharmed(catalogue: SqliteCata
             "INSERT INTO debts VALUES (1, 'x', 'x', 'x', 'x', 'x')"
         )  # is in its write-ahead log now
         with pytest.raises(CatalogueUnavailable, match="another file"):
-            await catalogue.add(row(sop="1.2.9"))
+            await add(catalogue, row(sop="1.2.9"))
         assert file.with_name(f"{file.name}-wal").stat().st_size > 0
     assert (await catalogue.counts()).debts == 1, "the restored copy is used from then on"
     with closing(sqlite3.connect(away / file.name)) as moved:
@@ -193,14 +201,28 @@ async def test_a_file_that_is_no_database_is_unavailable(file: Path, content: by
 
 
 async def test_a_failing_transaction_leaves_the_writer_alive(catalogue: SqliteCatalogue, file: Path) -> None:
-    await catalogue.add(row())
+    await add(catalogue, row())
     with closing(sqlite3.connect(file, isolation_level=None)) as other:
         other.execute("ALTER TABLE debts RENAME TO mislaid")
         with pytest.raises(CatalogueUnavailable, match="no such table"):
-            await catalogue.add(row(sop="1.2.9"), [debt(row())])
+            await add(catalogue, row(sop="1.2.9"), [debt(row())])
         other.execute("ALTER TABLE mislaid RENAME TO debts")
     assert (await catalogue.counts()).versions == 1, "nothing of it was kept"
-    await catalogue.add(row(sop="1.2.9"))
+    await add(catalogue, row(sop="1.2.9"))
+
+
+async def test_a_fact_whose_views_cannot_follow_is_not_kept(catalogue: SqliteCatalogue, file: Path) -> None:
+    await add(catalogue, row())
+    (before,) = [summary async for summary in catalogue.studies()]
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("ALTER TABLE studies RENAME TO mislaid")
+        with pytest.raises(CatalogueUnavailable, match="no such table"):
+            await catalogue.decide(fact(row()), [debt(row())])
+        other.execute("ALTER TABLE mislaid RENAME TO studies")
+    assert [summary async for summary in catalogue.studies()] == [before]
+    assert ((await catalogue.counts()).instances, (await catalogue.counts()).debts) == (1, 0)
+    await catalogue.decide(fact(row()))
+    assert (await catalogue.counts()).instances == 0
 
 
 async def test_one_bad_change_does_no_harm_to_those_it_shares_a_transaction_with(
@@ -209,46 +231,11 @@ async def test_one_bad_change_does_no_harm_to_those_it_shares_a_transaction_with
     bad = row(sop="1.2.8")
     bad = replace(bad, version=replace(bad.version, size_bytes=2**70))
     good = [row(sop=f"1.2.9.{n}") for n in range(5)]
-    added = await asyncio.gather(*map(catalogue.add, [*good[:2], bad, *good[2:]]), return_exceptions=True)
+    added = await asyncio.gather(
+        *(add(catalogue, each) for each in [*good[:2], bad, *good[2:]]), return_exceptions=True
+    )
     assert [type(outcome) for outcome in added] == [int, int, OverflowError, int, int, int]
     assert (await catalogue.counts()).versions == 5
-
-
-async def test_a_newer_schema_is_refused_in_one_line(catalogue: SqliteCatalogue, file: Path) -> None:
-    with closing(sqlite3.connect(file, isolation_level=None)) as other:
-        other.execute("UPDATE alembic_version SET version_num = '9999'")
-    await _nothing_works(catalogue, "schema 9999, and this Atria knows up to")
-
-
-@pytest.mark.parametrize(
-    "statement", ["DELETE FROM alembic_version", "UPDATE alembic_version SET version_num = '0000a'"]
-)
-async def test_a_schema_that_cannot_be_upgraded_is_told_in_one_line(
-    catalogue: SqliteCatalogue, file: Path, statement: str
-) -> None:
-    with closing(sqlite3.connect(file, isolation_level=None)) as other:
-        other.execute(statement)
-    await _nothing_works(catalogue, "cannot be brought to schema")
-
-
-async def test_an_older_schema_is_upgraded_when_it_is_opened(
-    catalogue: SqliteCatalogue, file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    migrated = []
-
-    def migrate(connection: sqlite3.Connection) -> None:
-        migrated.append(connection)
-        connection.execute("UPDATE alembic_version SET version_num = '0002'")
-
-    await catalogue.add(row())
-    await catalogue.close()
-    monkeypatch.setattr(sqlite_file, "REVISION", "0002")
-    monkeypatch.setattr(sqlite_file, "_migrate", migrate)
-    newer = SqliteCatalogue("a", file, IDENTITY)
-    assert (await newer.counts()).versions == 1
-    await newer.add(row(sop="1.2.9"))
-    assert len(migrated) == 1
-    await newer.close()
 
 
 async def test_a_change_outlives_a_process_that_is_killed(file: Path) -> None:
@@ -256,25 +243,29 @@ async def test_a_change_outlives_a_process_that_is_killed(file: Path) -> None:
         "import asyncio, os, sys; from pathlib import Path\n"
         "from storage_node.catalogue.sqlite import SqliteCatalogue\n"
         "from tests.contract.catalogue.conftest import IDENTITY\n"
-        "from tests.contract.catalogue.rows import row\n"
+        "from tests.contract.catalogue.rows import add, fact, row\n"
         "async def main():\n"
         "    catalogue = SqliteCatalogue('a', Path(sys.argv[1]), IDENTITY)\n"
-        "    await asyncio.gather(*(catalogue.add(row(sop=f'1.2.{n}')) for n in range(50)))\n"
+        "    rows = [row(sop=f'1.2.{n}') for n in range(50)]\n"
+        "    await asyncio.gather(*(add(catalogue, each) for each in rows))\n"
+        "    await asyncio.gather(*(catalogue.decide(fact(each)) for each in rows[:20]))\n"
         "    os.kill(os.getpid(), 9)\n"
         "asyncio.run(main())\n"
     )
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", script, str(file))
     assert await process.wait() == -9
     catalogue = SqliteCatalogue("a", file, IDENTITY)
-    assert (await catalogue.counts()).versions == 50
+    counts = await catalogue.counts()
+    assert (counts.versions, counts.instances) == (50, 30)
+    assert [summary.entries async for summary in catalogue.studies()] == [70]
     await catalogue.close()
 
 
 async def test_two_that_write_one_file_lose_nothing(file: Path) -> None:
     both = [SqliteCatalogue("a", file, IDENTITY) for _ in range(2)]
     orders = await asyncio.gather(
-        *(both[n % 2].add(row(content=str(n))) for n in range(60)),
-        *(both[n % 2].add(row(sop=f"1.2.9.{n}")) for n in range(60)),
+        *(add(both[n % 2], row(content=str(n))) for n in range(60)),
+        *(add(both[n % 2], row(sop=f"1.2.9.{n}")) for n in range(60)),
     )
     assert sorted(orders[:60]) == list(range(1, 61)), "each met all that were before it"
     assert (await both[0].counts()).instances == 61
@@ -283,7 +274,7 @@ async def test_two_that_write_one_file_lose_nothing(file: Path) -> None:
 
 
 async def test_a_cancelled_call_does_no_harm(catalogue: SqliteCatalogue) -> None:
-    tasks = [asyncio.create_task(catalogue.add(row(sop=f"1.2.{n}"))) for n in range(20)]
+    tasks = [asyncio.create_task(add(catalogue, row(sop=f"1.2.{n}"))) for n in range(20)]
     await asyncio.sleep(0)
     for task in tasks[::2]:
         task.cancel()
@@ -308,32 +299,27 @@ def test_making_is_whole_or_not_at_all_and_never_over_something_else(tmp_path: P
         SqliteCatalogue.create(tmp_path / "away" / "catalogue.sqlite", IDENTITY)
 
 
-def test_the_migrations_lead_to_the_schema_of_the_code(file: Path) -> None:
-    import sqlalchemy
-    from alembic.autogenerate import compare_metadata
-    from alembic.migration import MigrationContext
-
-    engine = sqlalchemy.create_engine(f"sqlite:///{file}")
-    with engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True})
-        assert context.get_current_revision() == schema.REVISION
-        assert compare_metadata(context, schema.metadata) == []
-        made = {
-            sql for (sql,) in connection.exec_driver_sql("SELECT sql FROM sqlite_master WHERE type = 'table'")
-        }
-    engine.dispose()
-    assert sum("WITHOUT ROWID" in sql for sql in made) == 2
-
-
-def test_the_code_is_written_for_the_last_migration() -> None:
-    from alembic.config import Config
-    from alembic.script import ScriptDirectory
-
-    from storage_node.catalogue import migrations
-
-    config = Config()
-    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
-    assert ScriptDirectory.from_config(config).get_heads() == [schema.REVISION]
+@pytest.mark.parametrize(
+    ("ask", "index"),
+    [
+        (lambda of: sqlite_read.least_verified(of, BEGIN, 10), "versions_by_verification"),
+        (lambda of: sqlite_read.walk(of, "1.2.3", None, 10), "sqlite_autoindex_versions_1"),
+        (lambda of: sqlite_read.walk(of, None, None, 10), "sqlite_autoindex_versions_1"),
+        (lambda of: sqlite_read.studies(of, "", 10), "PRIMARY KEY"),
+        (lambda of: sqlite_read.facts_in(of, "1.2.3"), "PRIMARY KEY"),
+    ],
+)
+def test_what_upkeep_asks_is_read_in_the_order_of_an_index(
+    file: Path, ask: Callable[[sqlite3.Connection], object], index: str
+) -> None:
+    asked: list[str] = []
+    with closing(sqlite3.connect(file)) as connection:
+        connection.set_trace_callback(asked.append)
+        ask(connection)
+        connection.set_trace_callback(None)
+        plan = " ".join(row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {asked[-1]}"))
+    assert index in plan
+    assert "TEMP B-TREE" not in plan
 
 
 async def test_durability_is_asked_of_sqlite(file: Path) -> None:

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.nouns import Level, SiteIdentity
+from cluster.nouns import Fact, FactKind, Instance, Level, SiteIdentity
 from storage_node.catalogue.matching import Query, by_uids
 from storage_node.catalogue.memory import MemoryCatalogue
 from storage_node.catalogue.protocol import CatalogueUnavailable, Match, Row
 from storage_node.grid.find import Finding, NoCatalogue
-from tests.contract.catalogue.rows import CT, MR, row
+from tests.contract.catalogue.rows import CT, MR, add, fact, row
 
 STUDIES = Query(Level.STUDY)
 
@@ -43,13 +43,17 @@ def _named(name: str) -> MemoryCatalogue:
     return MemoryCatalogue(name, SiteIdentity(name, name, 1))
 
 
-async def _holding(name: str, rows: Sequence[Row]) -> MemoryCatalogue:
-    return await _fill(_named(name), rows)
+async def _holding(name: str, rows: Sequence[Row], facts: Sequence[Fact] = ()) -> MemoryCatalogue:
+    return await _fill(_named(name), rows, facts)
 
 
-async def _fill(catalogue: MemoryCatalogue, rows: Sequence[Row]) -> MemoryCatalogue:
+async def _fill(
+    catalogue: MemoryCatalogue, rows: Sequence[Row], facts: Sequence[Fact] = ()
+) -> MemoryCatalogue:
     for added in rows:
-        await catalogue.add(added)
+        await add(catalogue, added)
+    for decided in facts:
+        await catalogue.decide(decided)
     return catalogue
 
 
@@ -69,14 +73,17 @@ def _decided(undecided: Row) -> Row:
 _ROWS = st.lists(
     st.builds(
         lambda study, series, sop, **values: row(
-            f"1.{study}", f"1.{study}.{series}", f"1.{study}.{series}.{sop}", **values
+            f"1.{study}",
+            f"1.{study}.{series}",
+            f"1.{study}.{series}.{sop}",
+            sop_class=(CT, MR)[sop % 2],
+            **values,
         ),
         study=st.integers(1, 2),
         series=st.integers(1, 2),
         sop=st.integers(1, 3),
         content=st.sampled_from(["", "x"]),
         minute=st.integers(0, 2),
-        sop_class=st.sampled_from([CT, MR]),
         modality=st.sampled_from(["CT", "MR"]),
         patient_id=st.just("P1"),
     ).map(_decided),
@@ -84,14 +91,32 @@ _ROWS = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
-@given(_ROWS, _ROWS, st.sampled_from(list(Level)))
-def test_two_catalogues_answer_as_one_with_the_union(one: list[Row], other: list[Row], level: Level) -> None:
+_FACTS = st.lists(
+    st.builds(
+        lambda study, series, sop, epoch, kind: fact(
+            Instance(f"1.{study}", f"1.{study}.{series}", f"1.{study}.{series}.{sop}"), epoch, kind
+        ),
+        study=st.integers(1, 2),
+        series=st.integers(1, 2),
+        sop=st.integers(1, 3),
+        epoch=st.integers(1, 2),
+        kind=st.sampled_from(list(FactKind)),
+    ),
+    max_size=4,
+)
+_PARTS = st.tuples(_ROWS, _FACTS)
+
+
+@settings(max_examples=300, deadline=None)
+@given(_PARTS, _PARTS, st.sampled_from(list(Level)))
+def test_two_catalogues_answer_as_one_with_the_union(
+    one: tuple[list[Row], list[Fact]], other: tuple[list[Row], list[Fact]], level: Level
+) -> None:
     async def compare() -> None:
-        union = await _holding("union", [*one, *other])
-        catalogues = [await _holding("a", one), await _holding("b", other)]
+        union = await _holding("union", one[0] + other[0], one[1] + other[1])
+        catalogues = [await _holding("a", *one), await _holding("b", *other)]
         found = [match async for match in Finding(catalogues, Query(level), 100, needed=2)]
-        expected = [match async for match in union.find(Query(level), 100)]
+        expected = [match async for match in union.find(Query(level), 100) if match.instances]
         if level is Level.IMAGE:  # an instance has the modality of its series, as each catalogue knows it
             found, expected = (
                 [replace(match, modalities=()) for match in some] for some in (found, expected)

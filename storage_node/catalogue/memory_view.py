@@ -1,0 +1,140 @@
+"""What follows from a set of rows and what rules them, worked out in the plainest way."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from functools import reduce
+from operator import xor
+
+from cluster.nouns import Fact, Instance, Level
+from storage_node.catalogue.attributes import MODALITIES_IN_STUDY, SOP_CLASSES_IN_STUDY, described, values_of
+from storage_node.catalogue.matching import Key
+from storage_node.catalogue.protocol import Match, Row
+from storage_node.catalogue.views import currency, fingerprint, hides, patient_key, precedence, rank
+
+
+class View:
+    """The entities of each level, and what stands for them.
+
+    Parameters
+    ----------
+    rows : iterable of Row
+    rulings : mapping of Instance to Fact
+        The fact that holds, of each instance of which there is one.
+    """
+
+    def __init__(self, rows: Iterable[Row], rulings: Mapping[Instance, Fact]) -> None:
+        self._rulings = rulings
+        self._studies: dict[str, list[Row]] = defaultdict(list)
+        self._series: dict[tuple[str, str], list[Row]] = defaultdict(list)
+        self._instances: dict[Instance, list[Row]] = defaultdict(list)
+        self._patients: dict[str, list[Row]] = defaultdict(list)
+        for row in rows:
+            instance = row.version.instance
+            self._studies[instance.study_instance_uid].append(row)
+            self._series[instance.study_instance_uid, instance.series_instance_uid].append(row)
+            self._instances[instance].append(row)
+        for study, below in self._studies.items():
+            self._patients[patient_key(study, _values(self._first(below)))] += below
+
+    def entities(self, level: Level) -> Mapping[tuple[str, ...], list[Row]]:
+        """Return the rows of each entity, by what identifies it."""
+        match level:
+            case Level.PATIENT:
+                return {(key,): rows for key, rows in self._patients.items()}
+            case Level.STUDY:
+                return {(uid,): rows for uid, rows in self._studies.items()}
+            case Level.SERIES:
+                return {(study, series): rows for (study, series), rows in self._series.items()}
+            case Level.IMAGE:
+                return {
+                    (i.study_instance_uid, i.series_instance_uid, i.sop_instance_uid): rows
+                    for i, rows in self._instances.items()
+                }
+
+    def count(self, level: Level) -> int:
+        """Return how many entities have instances that are not hidden."""
+        return sum(bool(self._visible(rows)) for rows in self.entities(level).values())
+
+    def stored(self, key: Key, level: Level, rows: Sequence[Row]) -> str | None:
+        """Return what a key of a query at `level` is compared with, for the entity that has these rows."""
+        attribute = key.attribute
+        instance = rows[0].version.instance
+        study = self._studies[instance.study_instance_uid]
+        if attribute.tag == MODALITIES_IN_STUDY:
+            return "\\".join(self._modalities(self._visible(study))) or None
+        if attribute.tag == SOP_CLASSES_IN_STUDY:
+            return "\\".join(self._sop_classes(study)) or None
+        match attribute.level:
+            case Level.IMAGE:
+                return _values(_current(rows))[attribute.column]
+            case Level.SERIES:
+                series = self._series[instance.study_instance_uid, instance.series_instance_uid]
+                return _values(self._first(series))[attribute.column]
+            case _:
+                return _values(self._first(rows if level is Level.PATIENT else study))[attribute.column]
+
+    def match(self, level: Level, uid: tuple[str, ...], rows: Sequence[Row]) -> Match:
+        """Describe an entity."""
+        is_image = level is Level.IMAGE
+        stands = _current(rows) if is_image else self._first(rows)
+        visible = {row.version.instance for row in self._visible(rows)}
+        instances = {row.version.instance for row in rows}
+        return Match(
+            uid=uid,
+            header=stands.header,
+            version=stands.version,
+            instances=len(visible),
+            series=len({(i.study_instance_uid, i.series_instance_uid) for i in visible}),
+            studies=len({i.study_instance_uid for i in visible}),
+            modalities=self._modalities(rows if is_image else self._visible(rows)),
+            sop_classes=(stands.version.sop_class_uid,) if is_image else self._sop_classes(rows),
+            order=stands.order,
+            precedence=precedence(stands.provenance, stands.version.digest),
+            fingerprint=reduce(xor, (fingerprint(i, hidden=self._is_hidden(i)) for i in instances)),
+            ruling=self._rulings.get(stands.version.instance) if is_image else None,
+        )
+
+    def _modalities(self, rows: Iterable[Row]) -> tuple[str, ...]:
+        """Return the modalities of the series that have these rows."""
+        series = {
+            (row.version.instance.study_instance_uid, row.version.instance.series_instance_uid)
+            for row in rows
+        }
+        stored = (_values(self._first(self._series[uid]))["modality"] for uid in series)
+        return tuple(sorted({value for values in stored if values for value in values_of("CS", values)}))
+
+    def _sop_classes(self, rows: Iterable[Row]) -> tuple[str, ...]:
+        """Return the SOP classes of the current versions of instances that are not hidden."""
+        instances = {row.version.instance for row in self._visible(rows)}
+        return tuple(sorted({_current(self._instances[i]).version.sop_class_uid for i in instances}))
+
+    def _first(self, rows: Iterable[Row]) -> Row:
+        """Return the row that stands for an entity above the instances."""
+        return min(rows, key=self._rank)
+
+    def _rank(self, row: Row) -> str:
+        precedes = precedence(row.provenance, row.version.digest)
+        return rank(precedes, hidden=self._is_hidden(row.version.instance))
+
+    def _visible(self, rows: Iterable[Row]) -> list[Row]:
+        return [row for row in rows if not self._is_hidden(row.version.instance)]
+
+    def _is_hidden(self, instance: Instance) -> bool:
+        return hides(self._rulings.get(instance))
+
+
+def _current(rows: Iterable[Row]) -> Row:
+    return max(rows, key=currency)
+
+
+def _values(row: Row) -> Mapping[str, str | None]:
+    instance = row.version.instance
+    return {
+        **described(row.header),
+        "study_instance_uid": instance.study_instance_uid,
+        "series_instance_uid": instance.series_instance_uid,
+        "sop_instance_uid": instance.sop_instance_uid,
+        "sop_class_uid": row.version.sop_class_uid,
+    }

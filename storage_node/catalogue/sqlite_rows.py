@@ -1,0 +1,157 @@
+"""How rows, entries and facts lie in the columns of an SQLite catalogue."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+from sqlalchemy import Table
+
+from cluster.nouns import Debt, Fact, FactKind, Instance, Level, Provenance, Version
+from storage_node.catalogue.attributes import KEPT, described
+from storage_node.catalogue.protocol import Entry, Row
+
+MATCHED_COLUMNS: Final = {
+    level: tuple(a.column for a in KEPT if a.level in levels)
+    for level, levels in (
+        (Level.STUDY, (Level.PATIENT, Level.STUDY)),
+        (Level.SERIES, (Level.SERIES,)),
+        (Level.IMAGE, (Level.IMAGE,)),
+    )
+}
+"""Names of the matched columns of each table."""
+
+ROW_COLUMNS: Final = (
+    "digest, key, size_bytes, data_set_offset_bytes, sop_class_uid, transfer_syntax_uid, block_digests,"
+    " received_at, calling_ae, called_ae, source, flags, order_number, header"
+)
+"""What `row_of` reads, after the three UIDs."""
+
+ENTRY_COLUMNS: Final = (
+    "study_instance_uid, series_instance_uid, sop_instance_uid, digest, key, size_bytes, order_number,"
+    " received_at, calling_ae, called_ae, source, verified_at, length(block_digests) > 0"
+)
+"""What `entry_of` reads."""
+
+FACT_COLUMNS: Final = "epoch, kind, decided_at, decided_by, reason"
+"""What `fact_of` reads, after the three UIDs."""
+
+
+def insert(table: Table) -> str:
+    """Return the statement that inserts a row into a table, its `id` being given by the database."""
+    names = [column.name for column in table.columns if column.name != "id"]
+    values = ", ".join("?" for _ in names)
+    return f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({values})"  # noqa: S608  # constants
+
+
+def uids_of(instance: Instance) -> tuple[str, str, str]:
+    """Return an instance's UIDs, from the study down."""
+    return instance.study_instance_uid, instance.series_instance_uid, instance.sop_instance_uid
+
+
+def debt_row(debt: Debt) -> tuple[str, ...]:
+    """Return the columns of a debt."""
+    return (debt.site, *uids_of(debt.instance), debt.digest)
+
+
+def provenance_row(provenance: Provenance) -> tuple[str, str, str, str]:
+    """Return the columns of a provenance; they are ordered as provenances are."""
+    metadata = provenance.to_metadata()
+    return metadata["received-at"], metadata["calling-ae"], metadata["called-ae"], metadata["source"]
+
+
+def time_text(time: datetime) -> str:
+    """Return a time as it is kept: texts are ordered as times are."""
+    return time.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def matched(header: bytes, level: Level) -> Sequence[str | bool | None]:
+    """Return the values of a table's matched columns, and whether any of them holds several."""
+    described_as: Mapping[str, str | None] = described(header)
+    values = [described_as[column] for column in MATCHED_COLUMNS[level]]
+    return (*values, any(value is not None and ("\\" in value or "=" in value) for value in values))
+
+
+def row_of(
+    instance: Instance,
+    digest: str,
+    key: str,
+    size_bytes: int,
+    data_set_offset_bytes: int,
+    sop_class_uid: str,
+    transfer_syntax_uid: str,
+    block_digests: bytes,
+    received_at: str,
+    calling_ae: str,
+    called_ae: str,
+    source: str,
+    flags: str,
+    order: int,
+    header: bytes,
+) -> Row:
+    """Return what `ROW_COLUMNS` hold."""
+    blocks = block_digests.hex()
+    return Row(
+        Version(
+            instance=instance,
+            digest=digest,
+            key=key,
+            size_bytes=size_bytes,
+            data_set_offset_bytes=data_set_offset_bytes,
+            sop_class_uid=sop_class_uid,
+            transfer_syntax_uid=transfer_syntax_uid,
+            block_digests=tuple(blocks[at : at + 64] for at in range(0, len(blocks), 64)),
+        ),
+        Provenance(datetime.fromisoformat(received_at), calling_ae, called_ae, source),
+        header,
+        tuple(flags.split("\n")) if flags else (),
+        order,
+    )
+
+
+def entry_of(
+    study: str,
+    series: str,
+    sop: str,
+    digest: str,
+    key: str,
+    size_bytes: int,
+    order: int,
+    received_at: str,
+    calling_ae: str,
+    called_ae: str,
+    source: str,
+    verified_at: str,
+    is_streamed: int,
+) -> Entry:
+    """Return what `ENTRY_COLUMNS` hold."""
+    return Entry(
+        instance=Instance(study, series, sop),
+        digest=digest,
+        key=key,
+        size_bytes=size_bytes,
+        order=order,
+        provenance=Provenance(datetime.fromisoformat(received_at), calling_ae, called_ae, source),
+        verified_at=datetime.fromisoformat(verified_at),
+        is_streamed=bool(is_streamed),
+    )
+
+
+def fact_row(fact: Fact) -> tuple[str | int, ...]:
+    """Return the columns of a fact, but whether it holds."""
+    decided_at = time_text(fact.decided_at)
+    return (
+        *uids_of(fact.instance),
+        fact.digest,
+        fact.epoch,
+        fact.kind.value,
+        decided_at,
+        fact.decided_by,
+        fact.reason,
+    )
+
+
+def fact_of(instance: Instance, epoch: int, kind: str, decided_at: str, decided_by: str, reason: str) -> Fact:
+    """Return what `FACT_COLUMNS` hold."""
+    return Fact(instance, epoch, FactKind(kind), datetime.fromisoformat(decided_at), decided_by, reason)

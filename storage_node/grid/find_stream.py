@@ -1,0 +1,151 @@
+"""One catalogue's part in a find: its answers, read some at a time, and what it knows besides."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections import deque
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final
+
+from storage_node.catalogue.matching import Query, by_uids
+from storage_node.catalogue.protocol import CatalogueUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+
+    from cluster.nouns import Fact, Instance
+    from storage_node.catalogue.protocol import Catalogue, Entry, Match, Row
+
+_READ_AHEAD: Final = 100
+
+
+class StreamFailed(Exception):
+    """A catalogue failed, or took too long; the message says why."""
+
+    def __init__(self, stream: Stream, reason: str) -> None:
+        super().__init__(reason)
+        self.stream = stream
+        self.reason = reason
+
+
+class Stream:
+    """One catalogue's answers to a query.
+
+    Parameters
+    ----------
+    catalogue : Catalogue
+    query : Query
+    after : tuple of str
+        What the answers begin behind: their `Match.uid` is greater.
+    timeout_s : float
+        How long the catalogue may take to its next answer.
+
+    Attributes
+    ----------
+    waiting : deque of Match
+        Answers that were read, and not taken.
+    at_end : bool
+        Whether no more will be read.
+    """
+
+    def __init__(self, catalogue: Catalogue, query: Query, after: tuple[str, ...], timeout_s: float) -> None:
+        self.catalogue = catalogue
+        self.waiting: deque[Match] = deque()
+        self.at_end = False
+        # What is hidden counts against no limit, and only all catalogues together know what is.
+        self._answers = catalogue.find(query, sys.maxsize)
+        self._level = query.level
+        self._after = after
+        self._timeout_s = timeout_s
+        self._known: tuple[tuple[str, ...], Mapping[tuple[str, ...], Match]] = ((), {})
+        self._facts: tuple[str, Sequence[Fact]] = ("", ())
+
+    @property
+    def name(self) -> str:
+        """Name of the site."""
+        return self.catalogue.name
+
+    async def read(self) -> StreamFailed | None:
+        """Read some answers, or the end; return why that failed, if it did."""
+        loop = asyncio.get_running_loop()
+        try:
+            async with self._limited() as limit:
+                async for match in self._answers:
+                    if match.uid <= self._after:
+                        limit.reschedule(loop.time() + self._timeout_s)
+                        continue
+                    self.waiting.append(match)
+                    if len(self.waiting) == _READ_AHEAD:
+                        return None
+            self.at_end = True
+        except StreamFailed as failure:
+            return failure
+        return None
+
+    async def known(self, uid: tuple[str, ...]) -> Match | None:
+        """Return what the catalogue says of an entity below the patients, though the query does not match it.
+
+        Raises
+        ------
+        StreamFailed
+        """
+        place = uid[:2]
+        if self._known[0] != place:
+            query = by_uids(study=place[:1], series=place[1:], level=self._level)
+            async with self._limited():
+                found = {match.uid: match async for match in self.catalogue.find(query, sys.maxsize)}
+            self._known = place, found
+        return self._known[1].get(uid)
+
+    async def facts(self, uid: tuple[str, ...]) -> Sequence[Fact]:
+        """Return the facts that the catalogue has about what is in an entity below the patients.
+
+        Raises
+        ------
+        StreamFailed
+        """
+        study = uid[0]
+        if self._facts[0] != study:
+            async with self._limited():
+                self._facts = study, await self.catalogue.facts_in(study)
+        return [fact for fact in self._facts[1] if _uid(fact)[: len(uid)] == uid]
+
+    async def entries(self, study: str) -> Sequence[Entry]:
+        """Return an entry for every version that the catalogue holds of a study.
+
+        Raises
+        ------
+        StreamFailed
+        """
+        async with self._limited():
+            return [entry async for entry in self.catalogue.walk(study)]
+
+    async def rows(self, instance: Instance) -> Sequence[Row]:
+        """Return the rows that the catalogue holds of an instance.
+
+        Raises
+        ------
+        StreamFailed
+        """
+        async with self._limited():
+            return await self.catalogue.rows_of(instance)
+
+    async def close(self) -> None:
+        """Stop asking."""
+        await self._answers.aclose()
+
+    @asynccontextmanager
+    async def _limited(self) -> AsyncIterator[asyncio.Timeout]:
+        try:
+            async with asyncio.timeout(self._timeout_s) as limit:
+                yield limit
+        except CatalogueUnavailable as error:
+            raise StreamFailed(self, error.reason) from error
+        except TimeoutError as error:
+            raise StreamFailed(self, f"no answer within {self._timeout_s:g} s") from error
+
+
+def _uid(fact: Fact) -> tuple[str, ...]:
+    instance = fact.instance
+    return instance.study_instance_uid, instance.series_instance_uid, instance.sop_instance_uid

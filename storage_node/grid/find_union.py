@@ -1,0 +1,153 @@
+"""What several catalogues say of one entity, as one answer: decided from their answers alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import reduce
+from operator import xor
+from typing import TYPE_CHECKING, Final
+
+from cluster.nouns import Level
+from storage_node.catalogue.attributes import (
+    MODALITIES_IN_STUDY,
+    SERIES_INSTANCE_UID,
+    SOP_CLASSES_IN_STUDY,
+    SOP_INSTANCE_UID,
+    STUDY_INSTANCE_UID,
+    described,
+    values_of,
+)
+from storage_node.catalogue.matching import Key, Query, by_uids, matches
+from storage_node.catalogue.views import fingerprint, hides, patient_key, ruling
+
+if TYPE_CHECKING:
+    from cluster.nouns import Fact
+    from storage_node.catalogue.protocol import Match
+
+_UIDS: Final = frozenset((STUDY_INSTANCE_UID, SERIES_INSTANCE_UID, SOP_INSTANCE_UID))
+
+
+def says(match: Match) -> tuple[object, ...]:
+    """Return what a match says of what is below it: two that agree know the same instances."""
+    return (
+        match.fingerprint,
+        match.instances,
+        match.series,
+        match.studies,
+        match.modalities,
+        match.sop_classes,
+    )
+
+
+def instance_of(same: Sequence[Match], facts: Iterable[Fact]) -> Match:
+    """Return an instance: its current version, of those that catalogues take for it, by the highest ruling.
+
+    Parameters
+    ----------
+    same : sequence of Match
+        What catalogues say of it, at IMAGE level.
+    facts : iterable of Fact
+        What catalogues without a row of it know.
+    """
+    versions: dict[str, Match] = {}
+    for match in same:
+        digest = match.version.digest
+        known = versions.get(digest, match)
+        versions[digest] = replace(
+            match,
+            order=max(match.order, known.order),
+            precedence=min(match.precedence, known.precedence),
+        )
+    current = max(versions.values(), key=lambda match: (match.order, match.precedence))
+    holds = ruling((*(match.ruling for match in same if match.ruling is not None), *facts))
+    shown = int(not hides(holds))
+    return replace(
+        current,
+        instances=shown,
+        series=shown,
+        studies=shown,
+        fingerprint=fingerprint(current.version.instance, hidden=not shown),
+        ruling=holds,
+    )
+
+
+def series_of(stands: Match, parts: Sequence[Match]) -> Match:
+    """Return a series by its instances, with what stands for it."""
+    visible = [part for part in parts if part.instances]
+    shown = int(bool(visible))
+    modality = described(stands.header)["modality"] or ""
+    return replace(
+        stands,
+        instances=len(visible),
+        series=shown,
+        studies=shown,
+        modalities=tuple(sorted(set(values_of("CS", modality)))) if visible else (),
+        sop_classes=_merged(part.sop_classes for part in visible),
+        fingerprint=reduce(xor, (part.fingerprint for part in parts), 0),
+    )
+
+
+def total_of(uid: tuple[str, ...], parts: Sequence[Match]) -> Match:
+    """Return a study by its series, or a patient by the studies, of which there is at least one."""
+    visible = [part for part in parts if part.instances]
+    return replace(
+        min(visible or parts, key=lambda part: part.precedence),
+        uid=uid,
+        instances=sum(part.instances for part in visible),
+        series=sum(part.series for part in visible),
+        studies=len({part.uid[0] for part in visible}),
+        modalities=_merged(part.modalities for part in visible),
+        sop_classes=_merged(part.sop_classes for part in visible),
+        fingerprint=reduce(xor, (part.fingerprint for part in parts)),
+    )
+
+
+def query_below(level: Level, uid: tuple[str, ...]) -> Query:
+    """Return a query for what is one level below an entity; a patient's may find others' studies, too."""
+    match level:
+        case Level.PATIENT:
+            patient_id, _, study = uid[0].partition("\n")
+            if not patient_id:
+                return by_uids(study=(study,), level=Level.STUDY)
+            return by_uids(patient_id=patient_id, level=Level.STUDY)
+        case Level.STUDY:
+            return by_uids(study=uid, level=Level.SERIES)
+        case _:
+            return by_uids(study=uid[:1], series=uid[1:], level=Level.IMAGE)
+
+
+def is_of(study: Match, patient: tuple[str, ...]) -> bool:
+    """Return whether a study that `query_below` found is that patient's."""
+    return patient == (patient_key(study.uid[0], described(study.header)),)
+
+
+def is_by_uids(query: Query) -> bool:
+    """Return whether a query asks by UIDs alone: a catalogue that does not answer it has no row then."""
+    return all(key.attribute.tag in _UIDS for key in query.keys)
+
+
+def still_matches(query: Query, match: Match) -> bool:
+    """Return whether a query matches a merged answer, as far as the attributes of its own level say."""
+    levels = (Level.PATIENT, Level.STUDY) if query.level is Level.STUDY else (query.level,)
+    return all(matches(key, _stored(key, match)) for key in query.keys if key.attribute.level in levels)
+
+
+def _stored(key: Key, match: Match) -> str | None:
+    if key.attribute.tag == MODALITIES_IN_STUDY:
+        return "\\".join(match.modalities) or None
+    if key.attribute.tag == SOP_CLASSES_IN_STUDY:
+        return "\\".join(match.sop_classes) or None
+    instance = match.version.instance
+    stored = {
+        **described(match.header),
+        "study_instance_uid": instance.study_instance_uid,
+        "series_instance_uid": instance.series_instance_uid,
+        "sop_instance_uid": instance.sop_instance_uid,
+        "sop_class_uid": match.version.sop_class_uid,
+    }
+    return stored[key.attribute.column]
+
+
+def _merged(values: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+    return tuple(sorted({value for some in values for value in some}))

@@ -1,0 +1,127 @@
+"""Catalogues of older schemas are brought up to date when they are opened."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import sqlalchemy
+
+from cluster.nouns import Level
+from storage_node.catalogue import migrations, schema
+from storage_node.catalogue.matching import Query
+from storage_node.catalogue.memory import MemoryCatalogue
+from storage_node.catalogue.protocol import CatalogueUnavailable
+from storage_node.catalogue.sqlite import SqliteCatalogue
+from tests.contract.catalogue.conftest import IDENTITY
+from tests.contract.catalogue.rows import CT, MR, add, fact, row
+from tests.unit.catalogue import schema_0001
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    SqliteCatalogue.create(tmp_path / "catalogue.sqlite", IDENTITY)
+    return tmp_path / "catalogue.sqlite"
+
+
+async def _everything(catalogue: MemoryCatalogue | SqliteCatalogue) -> list[object]:
+    told: list[object] = [await catalogue.counts()]
+    told += [match for level in Level async for match in catalogue.find(Query(level), 100)]
+    told += [entry async for entry in catalogue.walk()]
+    told += [summary async for summary in catalogue.studies()]
+    return told
+
+
+async def test_a_catalogue_of_the_first_schema_goes_on_as_if_it_had_been_written_by_this_code(
+    tmp_path: Path,
+) -> None:
+    rows = [row(f"1.{n}", f"1.{n}.1", f"1.{n}.1.1", minute=n, order=1) for n in range(3)]
+    rows.append(row("1.1", "1.1.1", "1.1.1.1", content="again", sop_class=MR, minute=9, order=2))
+    file = tmp_path / "catalogue.sqlite"
+    schema_0001.make(file, IDENTITY, rows)
+    upgraded, reference = SqliteCatalogue("a", file, IDENTITY), MemoryCatalogue("a", IDENTITY)
+    for added in rows:
+        await reference.add(added, verified_at=added.provenance.received_at)
+    assert await _everything(upgraded) == await _everything(reference)
+    for catalogue in (upgraded, reference):
+        await catalogue.decide(fact(rows[0]))
+        await add(catalogue, row("1.1", "1.1.1", "1.1.1.2", sop_class=CT))
+        await add(catalogue, replace(rows[2], order=4))
+    assert await _everything(upgraded) == await _everything(reference)
+    await upgraded.close()
+
+
+async def test_what_the_code_of_before_still_writes_fails_after_the_upgrade(tmp_path: Path) -> None:
+    """It would be in no summary, and no comparison of sites would find it."""
+    file = tmp_path / "catalogue.sqlite"
+    schema_0001.make(file, IDENTITY, [replace(row(), order=1)])
+    upgraded = SqliteCatalogue("a", file, IDENTITY)
+    await upgraded.counts()
+    with closing(sqlite3.connect(file)) as older, pytest.raises(sqlite3.OperationalError):
+        older.execute("SELECT precedence, fingerprint, sop_classes FROM series")
+    await upgraded.close()
+
+
+async def test_an_upgrade_that_is_cut_short_leaves_the_catalogue_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "catalogue.sqlite"
+    schema_0001.make(file, IDENTITY, [replace(row(), order=1)])
+    monkeypatch.setattr("storage_node.catalogue.views._hash", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        await SqliteCatalogue("a", file, IDENTITY).counts()
+    monkeypatch.undo()
+    again = SqliteCatalogue("a", file, IDENTITY)
+    assert [summary.entries async for summary in again.studies()] == [1]
+    await again.close()
+
+
+@pytest.mark.parametrize(
+    "statement", ["DELETE FROM alembic_version", "UPDATE alembic_version SET version_num = '0000a'"]
+)
+async def test_a_schema_that_cannot_be_upgraded_is_told_in_one_line(file: Path, statement: str) -> None:
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute(statement)
+    catalogue = SqliteCatalogue("a", file, IDENTITY)
+    with pytest.raises(CatalogueUnavailable, match="cannot be brought to schema") as caught:
+        await catalogue.counts()
+    assert "\n" not in str(caught.value)
+    await catalogue.close()
+
+
+async def test_a_newer_schema_is_refused_in_one_line(file: Path) -> None:
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("UPDATE alembic_version SET version_num = '9999'")
+    catalogue = SqliteCatalogue("a", file, IDENTITY)
+    with pytest.raises(CatalogueUnavailable, match="schema 9999, and this Atria knows up to") as caught:
+        await catalogue.counts()
+    assert "\n" not in str(caught.value)
+    await catalogue.close()
+
+
+def test_the_migrations_lead_to_the_schema_of_the_code(file: Path) -> None:
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+
+    engine = sqlalchemy.create_engine(f"sqlite:///{file}")
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert context.get_current_revision() == schema.REVISION
+        assert compare_metadata(context, schema.metadata) == []
+        made = {
+            sql for (sql,) in connection.exec_driver_sql("SELECT sql FROM sqlite_master WHERE type = 'table'")
+        }
+    engine.dispose()
+    assert sum("WITHOUT ROWID" in sql for sql in made) == 4
+
+
+def test_the_code_is_written_for_the_last_migration() -> None:
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    assert ScriptDirectory.from_config(config).get_heads() == [schema.REVISION]
