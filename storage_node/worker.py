@@ -68,9 +68,13 @@ async def run(settings: Settings, grid: Grid, registry: Registry, stop: asyncio.
         }
 
     def not_ready() -> str | None:
-        up = sum(state.up for state in grid.health().values())
+        health = grid.health()
+        writable = sum(site.takes_writes for site in health.values())
         needed = settings.writing.copies_before_success
-        return None if up >= needed else f"{up} of {needed} sites needed to store are up"
+        if writable >= needed:
+            return None
+        reasons = "; ".join(f"{name}: {site.why}" for name, site in health.items() if not site.takes_writes)
+        return f"{writable} of {needed} sites needed to store take writes ({reasons})"
 
     host, port = await acceptor.listen("127.0.0.1", 0)
     pages = StatusServer(Pages(not_ready=not_ready, status=status))

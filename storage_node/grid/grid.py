@@ -8,33 +8,37 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from functools import partial
+from datetime import UTC, datetime
 from hashlib import sha256
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import structlog
 
+from cluster.nouns import FactKind
 from storage_node.catalogue.protocol import Row
-from storage_node.grid import keys, rows
+from storage_node.grid import facts, keys, rows
 from storage_node.grid.find import Finding
 from storage_node.grid.quorum import Quorum
 from storage_node.grid.read import Reader
+from storage_node.grid.record import put_at_either
 from storage_node.grid.sites import SiteFailed, Sites
 from storage_node.grid.stream import Stream
 from storage_node.grid.tasks import Tasks
 from storage_node.grid.write import NotEnoughSites, Writer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Mapping
 
-    from cluster.nouns import Buffer, Debt, Instance, Version
+    from cluster.nouns import Buffer, Debt, Fact, Instance, Version
+    from cluster.settings import Writing
     from storage_node.catalogue.matching import Query
     from storage_node.grid.arrival import Arrival, Stored
-    from storage_node.grid.sites import GridSite, SiteHealth
+    from storage_node.grid.health import SiteHealth
+    from storage_node.grid.sites import GridSite, Roster
 
-HEDGE_AFTER_S: Final = 0.25
-"""How long a read waits for one site before it asks another as well."""
+T = TypeVar("T")
 
 START_LIMIT_S: Final = 2.0
 """How long the start waits for sites to say that they are there."""
@@ -45,6 +49,14 @@ _INLINE_LIMIT_BYTES: Final = 1024 * 1024
 log = structlog.get_logger()
 
 
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _new_name() -> str:
+    return uuid.uuid4().hex
+
+
 class Grid:
     """All sites as one store.
 
@@ -52,16 +64,14 @@ class Grid:
     ----------
     sites : sequence of GridSite
         The nearest first.
-    copies_before_success : int
-        W.
-    straggler_grace_s : float
-        How long the slower sites are waited for once W hold a copy.
-    site_timeout_s : float
-        How long one call at one site may take.
-    probe_interval_s : float
-        How often the sites are probed.
-    hedge_after_s : float
-        How long a read waits for one site before it asks another as well.
+    writing : Writing
+        W, and the limits of what is asked of a site.
+    roster : Roster or None
+        The cluster's record of its sites: which was replaced, which is being filled. None if none ever is.
+    now : callable
+        Returns the time, aware.
+    new_name : callable
+        Returns a name that was never used before: part of the keys of objects whose digest cannot name them.
 
     Raises
     ------
@@ -72,19 +82,27 @@ class Grid:
     def __init__(
         self,
         sites: Sequence[GridSite],
+        writing: Writing,
         *,
-        copies_before_success: int,
-        straggler_grace_s: float,
-        site_timeout_s: float,
-        probe_interval_s: float,
-        hedge_after_s: float = HEDGE_AFTER_S,
+        roster: Roster | None = None,
+        now: Callable[[], datetime] = _now,
+        new_name: Callable[[], str] = _new_name,
     ) -> None:
-        self.quorum = Quorum(len(sites), copies_before_success)
-        self.sites = Sites(sites, site_timeout_s=site_timeout_s, probe_interval_s=probe_interval_s)
-        self._site_timeout_s = site_timeout_s
+        self.quorum = Quorum(len(sites), writing.copies_before_success)
+        self.sites = Sites(sites, writing, roster=roster, now=now)
         self.tasks = Tasks()
-        self.writer = Writer(self.sites, self.quorum, self.tasks, straggler_grace_s=straggler_grace_s)
-        self._reader = Reader(self.sites, hedge_after_s=hedge_after_s, on_bad_copy=self._on_bad_copy)
+        self.writer = Writer(
+            self.sites,
+            self.quorum,
+            self.tasks,
+            straggler_grace_s=writing.straggler_grace_s,
+            now=now,
+            new_name=new_name,
+        )
+        self._reader = Reader(self.sites, hedge_after_s=writing.hedge_after_s, on_bad_copy=self._on_bad_copy)
+        self._writing = writing
+        self.new_name = new_name
+        self.now = now
         self._watch: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -99,10 +117,8 @@ class Grid:
         if self._watch is not None:
             self._watch.cancel()
             await asyncio.wait({self._watch})
-        await self.tasks.close(self._site_timeout_s)
-        for name in self.sites.names:
-            await self.sites[name].objects.close()
-            await self.sites[name].catalogue.close()
+        await self.tasks.close(self._writing.site_timeout_s)
+        await self.sites.close()
 
     async def store(self, arrival: Arrival, parts: Sequence[Buffer]) -> Stored:
         """Store an instance that is in memory.
@@ -127,11 +143,13 @@ class Grid:
         key = keys.object_key(arrival.instance, digest)
         version = arrival.version(digest=digest, key=key, size_bytes=size_bytes)
         metadata = arrival.provenance.to_metadata()
-        puts = {
-            site.name: partial(site.objects.put, key, parts, digest=digest, metadata=metadata)
-            for site in tried
-        }
-        return await self.writer.write(Row(version, arrival.provenance, arrival.header, arrival.flags), puts)
+
+        async def put(site: GridSite) -> str:
+            other = keys.another_key(arrival.instance, digest, self.new_name())
+            return await put_at_either(self.sites, site, key, other, parts, digest=digest, metadata=metadata)
+
+        row = Row(version, arrival.provenance, arrival.header, arrival.flags)
+        return await self.writer.write(row, tried, put)
 
     async def stream(self, instance: Instance | None) -> Stream:
         """Begin to store an instance that is larger than memory.
@@ -145,29 +163,81 @@ class Grid:
         ------
         NotEnoughSites
         """
-        stream = Stream(self.writer, instance, uuid.uuid4().hex)
+        stream = Stream(self.writer, instance, self.new_name())
         await stream.open()
         return stream
 
-    def read(self, version: Version) -> AsyncGenerator[bytes]:
+    def read(self, version: Version, *, last: GridSite | None = None) -> AsyncGenerator[bytes]:
         """Read a version's Part 10 file: whole, or block by block if it was streamed; each piece is checked.
+
+        Parameters
+        ----------
+        version : Version
+        last : GridSite, optional
+            Site to ask last: that which is to be given a copy, and as a rule has none.
 
         Raises
         ------
         NoCopy
             No site that can be reached gives a copy with the right digest (also after some blocks).
         """
-        return self._reader.read(version)
+        return self._reader.read(version, last)
+
+    def read_at(self, site: GridSite, version: Version) -> AsyncGenerator[bytes]:
+        """Read one site's own copy of a version, piece by piece, each of them checked.
+
+        Raises
+        ------
+        BadCopy, ObjectMissing, ObjectFault
+            The copy is not there, or not what it should be.
+        SiteFailed
+            Nothing is known of the copy.
+        """
+        return self._reader.read_at(site, version)
+
+    async def delete(self, instance: Instance, *, by: str, reason: str) -> Fact:
+        """Decide that an instance is in no answer any more: its bytes stay. It may be deleted already.
+
+        Parameters
+        ----------
+        instance : Instance
+        by : str
+            A person's account.
+        reason : str
+
+        Raises
+        ------
+        NotEnoughSites
+            Fewer than R sites say what was decided before, or fewer than W took the fact: it is not decided,
+            though some sites may know of it.
+        """
+        return await self._decide(instance, FactKind.DELETED, by=by, reason=reason)
+
+    async def revive(self, instance: Instance, *, by: str, reason: str) -> Fact:
+        """Decide that a deleted instance is in answers again (see `delete`)."""
+        return await self._decide(instance, FactKind.REVIVED, by=by, reason=reason)
+
+    async def _decide(self, instance: Instance, kind: FactKind, *, by: str, reason: str) -> Fact:
+        voters = {site.name for site in self.sites.voters()}
+        known, reasons = await self._ask_each(self.sites.up(), lambda site: site.catalogue.facts_of(instance))
+        if len(voters & known.keys()) < self.quorum.read:
+            raise NotEnoughSites(len(voters & known.keys()), self.quorum.read, reasons)
+        fact = facts.decision(instance, known.values(), kind, by=by, at=self.now(), reason=reason)
+        await self.writer.decide(fact)
+        log.info("fact.decided", kind=fact.kind, epoch=fact.epoch, digest=fact.digest)
+        return fact
 
     def find(self, query: Query, limit: int) -> Finding:
         """Find what matches at R catalogues, or at as many as can be reached."""
-        sites = self.sites.up() or self.sites.by_health()
+        voters = self.sites.voters()
+        others = [site for site in self.sites.up() or self.sites.by_health() if site not in voters]
         return Finding(
-            [site.catalogue for site in sites],
+            [site.catalogue for site in (*voters, *others)],
             query,
             limit,
             needed=self.quorum.read,
-            answer_timeout_s=self._site_timeout_s,
+            voters=[site.name for site in voters],
+            answer_timeout_s=self._writing.site_timeout_s,
         )
 
     async def rows_of(self, instance: Instance) -> tuple[Row, ...]:
@@ -188,20 +258,47 @@ class Grid:
         NotEnoughSites
             None answers.
         """
-        sites = self.sites.up() or self.sites.by_health()
-        answered: dict[str, Sequence[Row]] = {}
-        reasons: dict[str, str] = {}
+        return await self._answered(lambda site: site.catalogue.rows_of(instance))
 
-        async def ask(site: GridSite) -> None:
-            try:
-                answered[site.name] = await self.sites.ask(site, site.catalogue.rows_of(instance))
-            except SiteFailed as error:
-                reasons[site.name] = error.reason
+    async def facts_at_sites(self, instance: Instance) -> dict[str, Sequence[Fact]]:
+        """Return the facts about an instance at each site whose catalogue answers.
 
-        await asyncio.gather(*(ask(site) for site in sites))
+        Raises
+        ------
+        NotEnoughSites
+            None answers.
+        """
+        return await self._answered(lambda site: site.catalogue.facts_of(instance))
+
+    async def _answered(self, call: Callable[[GridSite], Awaitable[T]]) -> dict[str, T]:
+        """Ask every site that is up, or all if none is, and return the answers: one at least."""
+        up = self.sites.up()
+        answered, reasons = await self._ask_each(up or self.sites.by_health(), call, even_down=not up)
         if not answered:
             raise NotEnoughSites(0, 1, reasons)
         return answered
+
+    async def _ask_each(
+        self,
+        sites: Sequence[GridSite],
+        call: Callable[[GridSite], Awaitable[T]],
+        *,
+        even_down: bool = False,
+    ) -> tuple[dict[str, T], dict[str, str]]:
+        """Ask sites at once; return their answers, and why others gave none, in the order of the sites."""
+
+        async def ask(site: GridSite) -> T | SiteFailed:
+            try:
+                return await self.sites.ask(site, call(site), even_down=even_down)
+            except SiteFailed as error:
+                return error
+
+        answers = dict(
+            zip((site.name for site in sites), await asyncio.gather(*map(ask, sites)), strict=True)
+        )
+        answered = {name: answer for name, answer in answers.items() if not isinstance(answer, SiteFailed)}
+        reasons = {name: answer.reason for name, answer in answers.items() if isinstance(answer, SiteFailed)}
+        return answered, reasons
 
     def health(self) -> Mapping[str, SiteHealth]:
         """Return what is known of each site."""

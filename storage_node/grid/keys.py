@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote_to_bytes
 
 if TYPE_CHECKING:
     from cluster.nouns import Fact, Instance
@@ -50,9 +51,22 @@ def another_key(instance: Instance, digest: str, name: str) -> str:
     return f"{folder(instance)}/{digest}~{name}.dcm"
 
 
+def beside(key: str, name: str) -> str:
+    """Return a key beside one that cannot be written, of a manifest or a fact; `name` is random."""
+    stem, dot, suffix = key.rpartition(".")
+    return f"{stem}~{name}{dot}{suffix}"
+
+
 def fact_key(fact: Fact) -> str:
     """Return the key of a fact."""
     return f"{FACTS}/{folder(fact.instance)}/{fact.digest}.json"
+
+
+def study_of(folder_name: str) -> str | None:
+    """Return the study whose `study_folder` that is; None if it is none, or was cut and could be of many."""
+    raw = unquote_to_bytes(folder_name)
+    uid = raw.decode("utf-8", "surrogateescape")
+    return uid if uid and file_name(uid) == folder_name else None
 
 
 def study_folder(study_instance_uid: str) -> str:

@@ -1,8 +1,8 @@
-"""One write, decided step by step: no I/O, no clock, no task.
+"""One write, of a version or a fact, decided step by step: no I/O, no clock, no task.
 
 Whoever drives it does each step that `next_step` returns, tells what came of it, and asks again. At any step
-the driver may die: what it leaves is an instance that was not acknowledged, of which objects without rows, or
-rows whose sites are short of W, may be left.
+the driver may die: what it leaves was not acknowledged, and is objects without rows, or rows at fewer sites
+than W.
 
 What holds at `Acknowledge` (and what the tests look for after every step of every run): W sites or more hold
 the object and a confirmed row of the same order, and each other site is noted as a debt at W of them or
@@ -56,7 +56,7 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Acknowledge:
-    """The version is stored."""
+    """It is written."""
 
     copies: tuple[str, ...]
     owed: tuple[str, ...]
@@ -65,7 +65,7 @@ class Acknowledge:
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """The version cannot be stored now: too few sites."""
+    """It cannot be written now: too few sites."""
 
     answered: int
     """Sites that took it, of those that had their grace to do so."""

@@ -1,12 +1,15 @@
 """Reading a version from the sites: what is passed on was checked, wherever it came from.
 
-The nearest healthy site is asked first; when it is slow, another is asked as well, and who answers first with
-the right bytes wins. A site that answers with wrong ones, or with none, is owed a new copy.
+The nearest quick site is asked first; when it is slow, another is asked as well, and who answers first with
+the right bytes wins. A site that answers with wrong ones, or with none, is owed a new copy. One that was slow
+is asked after the others until probes find it quick again: it costs one reader his patience, not each of
+them.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
@@ -22,13 +25,15 @@ from storage_node.site.protocol import ObjectFault, ObjectMissing
 if TYPE_CHECKING:
     from storage_node.grid.sites import GridSite, Sites
 
-_BAD_COPIES = Counter(
+_BAD_COPIES: Final = Counter(
     "atria_grid_bad_copies_total", "Copies that were found missing or wrong", ["site", "fault"]
 )
-_HEDGED = Counter("atria_grid_hedged_reads_total", "Reads for which a second site was asked")
+_HEDGED: Final = Counter("atria_grid_hedged_reads_total", "Reads for which a second site was asked")
 
-_INLINE_LIMIT_BYTES: Final = 64 * 1024
-"""Up to this size a digest costs less than the way to a thread and back."""
+_UNHURRIED_BYTES: Final = 1024 * 1024
+"""A site is waited for as long again for each so many bytes: a large piece takes its time anywhere."""
+_INLINE_LIMIT_BYTES: Final = 1024 * 1024
+"""Up to this size a digest costs the other associations less than the way to a thread and back."""
 
 log = structlog.get_logger()
 
@@ -43,7 +48,7 @@ class NoCopy(Exception):
         self.reasons = reasons
 
 
-class _BadCopy(Exception):
+class BadCopy(Exception):
     """The bytes that a site gave are not the version's."""
 
 
@@ -73,7 +78,8 @@ class Reader:
     ----------
     sites : Sites
     hedge_after_s : float
-        How long one site is waited for before another is asked as well.
+        How long one site is waited for before another is asked as well: for 1 MiB, and as long again for
+        each further one.
     on_bad_copy : callable
         Told of each site that showed a bad copy.
     """
@@ -83,91 +89,116 @@ class Reader:
         self._hedge_after_s = hedge_after_s
         self._on_bad_copy = on_bad_copy
 
-    async def read(self, version: Version) -> AsyncGenerator[bytes]:
+    async def read(self, version: Version, last: GridSite | None = None) -> AsyncGenerator[bytes]:
         """Yield the bytes of a version, each piece checked before; of a streamed one the next is read ahead.
+
+        Parameters
+        ----------
+        version : Version
+        last : GridSite, optional
+            Site to ask last: that which is to be given a copy, and as a rule has none.
 
         Raises
         ------
         NoCopy
         """
         order = list(self._sites.by_health())
+        if last is not None:
+            order.sort(key=lambda site: site.name == last.name)
+        spans = deque(_spans(version))
         ahead: asyncio.Task[bytes] | None = None
         try:
-            for span in _spans(version):
-                current, ahead = ahead, asyncio.create_task(self._read_span(version, span, order))
-                if current is not None:
-                    yield await current
-            if ahead is not None:
-                yield await ahead
+            while spans:
+                piece = await (ahead or self._read_span(version, spans[0], order))
+                spans.popleft()
+                ahead = asyncio.create_task(self._read_span(version, spans[0], order)) if spans else None
+                yield piece
         finally:
             if ahead is not None:
                 await _end([ahead])
 
+    async def read_at(self, site: GridSite, version: Version) -> AsyncGenerator[bytes]:
+        """Yield the bytes of one site's own copy, each piece checked before. Nothing is noted of a bad one.
+
+        Raises
+        ------
+        BadCopy, ObjectMissing, ObjectFault
+            The copy is not there, or not what it should be.
+        SiteFailed
+            Nothing is known of the copy.
+        """
+        for span in _spans(version):
+            yield await self._get(site, version, span)
+
     async def _read_span(self, version: Version, span: _Span, order: list[GridSite]) -> bytes:
         """Return one piece from the first site that gives it right; that site is asked first for the next."""
-        left = iter(tuple(order))
+        patience_s = self._hedge_after_s * max(1, span.length / _UNHURRIED_BYTES)
+        waiting = deque(order)
         running: dict[asyncio.Task[bytes], GridSite] = {}
         reasons: dict[str, str] = {}
         try:
-            while True:
-                site = next(left, None)
-                if site is not None:
-                    if running:
-                        _HEDGED.inc()
+            while waiting or running:
+                if waiting and (not running or self._sites.is_up(waiting[0])):
+                    site = waiting.popleft()
                     running[asyncio.create_task(self._ask(site, version, span))] = site
-                elif not running:
-                    raise NoCopy(version, reasons)
+                may_hedge = bool(waiting) and self._sites.is_up(waiting[0])
                 done, _ = await asyncio.wait(
                     running,
-                    timeout=None if site is None else self._hedge_after_s,
+                    timeout=patience_s if may_hedge else None,
                     return_when=asyncio.FIRST_COMPLETED,
                 )
-                for task in done:
+                if not done:
+                    self._hedge(running.values())
+                for task in [task for task in running if task in done]:
                     site = running.pop(task)
                     try:
                         piece = task.result()
-                    except (SiteFailed, _BadCopy) as error:
-                        reasons[site.name] = str(error)
+                    except (SiteFailed, BadCopy) as error:
+                        reasons[site.name] = error.reason if isinstance(error, SiteFailed) else str(error)
                         _move(order, site, len(order))
                     else:
                         _move(order, site, 0)
                         return piece
         finally:
             await _end(running)
+        raise NoCopy(version, reasons)
+
+    def _hedge(self, slow: Iterable[GridSite]) -> None:
+        _HEDGED.inc()
+        for site in slow:
+            self._sites.was_slow(site)
 
     async def _ask(self, site: GridSite, version: Version, span: _Span) -> bytes:
         try:
             return await self._get(site, version, span)
-        except (ObjectMissing, ObjectFault, _BadCopy) as error:
-            fault = type(error).__name__.lstrip("_")
+        except (ObjectMissing, ObjectFault, BadCopy) as error:
+            fault = type(error).__name__
             log.warning(
                 "read.bad_copy", site=site.name, digest=version.digest, fault=fault, reason=str(error)
             )
             _BAD_COPIES.labels(site=site.name, fault=fault).inc()
             self._on_bad_copy(Debt(site.name, version.instance, version.digest))
-            raise _BadCopy(str(error)) from error
+            raise BadCopy(f"{fault}: {error}") from error
 
     async def _get(self, site: GridSite, version: Version, span: _Span) -> bytes:
         try:
             return await self._get_at(site, version.key, span)
-        except (ObjectMissing, ObjectFault, _BadCopy):
+        except (ObjectMissing, ObjectFault, BadCopy):
             key = await self._own_key(site, version)
             if key == version.key:
                 raise
             return await self._get_at(site, key, span)
 
     async def _get_at(self, site: GridSite, key: str, span: _Span) -> bytes:
-        piece = await self._sites.ask(site, site.objects.get(key, span.start, span.asked))
+        getting = site.objects.get(key, span.start, span.asked)
+        piece = await self._sites.ask(site, getting, even_down=True)
         if len(piece) != span.length or await _digest(piece) != span.digest:
-            raise _BadCopy("its bytes are not the version's")
+            raise BadCopy("its bytes are not the version's")
         return piece
 
     async def _own_key(self, site: GridSite, version: Version) -> str:
         """Return the key that the site's own row names: another than elsewhere, if it was streamed twice."""
-        try:
-            rows = await self._sites.ask(site, site.catalogue.rows_of(version.instance))
-        except SiteFailed:
-            return version.key
+        rows = await self._sites.ask(site, site.catalogue.rows_of(version.instance), even_down=True)
         keys = (row.version.key for row in rows if row.version.digest == version.digest)
         return next(keys, version.key)
 

@@ -1,61 +1,48 @@
-"""A site as the grid sees it, and what is known of its health."""
+"""The sites as the grid sees them: which of them are worth asking, and for what."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 import structlog
-from prometheus_client import Counter, Gauge
+from prometheus_client import Gauge
 
-from storage_node.catalogue.protocol import CatalogueUnavailable
-from storage_node.site.protocol import SiteUnavailable
+from storage_node.grid.health import SiteHealth, SiteState
+from storage_node.grid.station import GridSite, SiteFailed, Station, leave
+from storage_node.grid.tasks import Tasks
 
 if TYPE_CHECKING:
-    from storage_node.catalogue.protocol import Catalogue
-    from storage_node.site.protocol import Objects
+    from cluster.nouns import Membership, SiteIdentity
+    from cluster.settings import Writing
+
+__all__ = ["GridSite", "Roster", "SiteFailed", "SiteHealth", "SiteState", "Sites"]
 
 T = TypeVar("T")
 
-_UP = Gauge("atria_site_up", "Whether this process can use the site", ["site"])
-_FAILURES = Counter("atria_site_failures_total", "Calls at a site that failed, or took too long", ["site"])
+CLOSE_TIMEOUT_S: Final = 10.0
+"""How long closing waits for sites that were replaced and still have calls under way."""
+
+_UP: Final = Gauge("atria_site_up", "Whether this process can reach the site", ["site"])
+_STATE: Final = Gauge("atria_site_state", "1 for the state that the site is in", ["site", "state"])
 
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class GridSite:
-    """One failure unit: objects and a catalogue."""
+class Roster(Protocol):
+    """The cluster's record of its sites, which others may change at any time."""
 
-    name: str
-    objects: Objects
-    catalogue: Catalogue
+    def memberships(self) -> Mapping[str, Membership]:
+        """Return each site's place in the cluster, by name. Cheap: it is asked at each probe."""
 
+    def open(self, membership: Membership) -> GridSite:
+        """Return the site of that identity, opened anew."""
 
-@dataclass(frozen=True, slots=True)
-class SiteHealth:
-    """What is known of one site."""
-
-    up: bool
-    why: str
-    """Why it is down; empty when it is up."""
-    since: datetime
-
-    def to_json(self) -> dict[str, object]:
-        """Return it as JSON values."""
-        return {"up": self.up, "why": self.why, "since": self.since.isoformat()}
-
-
-class SiteFailed(Exception):
-    """A site did not do what was asked, or not in time. What was asked may have happened all the same."""
-
-    def __init__(self, site: str, reason: str) -> None:
-        super().__init__(f"site {site}: {reason}")
-        self.site = site
-        self.reason = reason
+    async def filled(self, identity: SiteIdentity) -> None:
+        """Record that this generation of a site has everything; no error if it is another by now."""
 
 
 def _now() -> datetime:
@@ -63,19 +50,16 @@ def _now() -> datetime:
 
 
 class Sites:
-    """All sites, and which of them are worth asking.
-
-    A site that fails a call is down until a probe finds both its halves well and of the same identity; a site
-    that hangs costs those who are asking it one time limit, and nobody after them.
+    """All sites.
 
     Parameters
     ----------
     sites : iterable of GridSite
         The nearest first.
-    site_timeout_s : float
-        How long one call at one site may take.
-    probe_interval_s : float
-        How often every site is probed.
+    writing : Writing
+        The time limits and bounds.
+    roster : Roster, optional
+        Where a site's place in the cluster is looked up at each probe; without it, it stays what it is.
     now : callable
         Returns the time, aware.
     """
@@ -83,83 +67,138 @@ class Sites:
     def __init__(
         self,
         sites: Iterable[GridSite],
+        writing: Writing,
         *,
-        site_timeout_s: float,
-        probe_interval_s: float,
+        roster: Roster | None = None,
         now: Callable[[], datetime] = _now,
     ) -> None:
-        self._sites = {site.name: site for site in sites}
-        self._timeout_s = site_timeout_s
-        self._interval_s = probe_interval_s
+        self._writing = writing
+        self._roster = roster
         self._now = now
-        self._health = {name: SiteHealth(False, "not probed yet", now()) for name in self._sites}
-        self._failures = dict.fromkeys(self._sites, 0)
-        for name in self._sites:
-            _UP.labels(site=name).set(False)
         self._changed = asyncio.Event()
+        self._retired = Tasks()
+        self._stations = {site.name: self._station(site) for site in sites}
+
+    def _station(self, site: GridSite) -> Station:
+        station = Station(site, self._writing, self._now, self._on_change)
+        _show(site.name, station.health)
+        return station
 
     @property
     def names(self) -> tuple[str, ...]:
         """The names of all sites, the nearest first."""
-        return tuple(self._sites)
+        return tuple(self._stations)
 
     def __getitem__(self, name: str) -> GridSite:
-        return self._sites[name]
+        return self._stations[name].site
 
     def __contains__(self, name: str) -> bool:
-        return name in self._sites
+        return name in self._stations
+
+    def is_up(self, site: GridSite) -> bool:
+        """Return whether a site can be reached."""
+        return self._stations[site.name].health.up
 
     def up(self) -> tuple[GridSite, ...]:
-        """Return the sites that are not known to be down, the nearest first."""
-        return tuple(site for site in self._sites.values() if self._health[site.name].up)
+        """Return the sites that can be reached, the nearest first."""
+        return tuple(station.site for station in self._stations.values() if station.health.up)
+
+    def voters(self) -> tuple[GridSite, ...]:
+        """Return those of them whose word counts: not those that are being filled (design, rule 8)."""
+        return tuple(station.site for station in self._stations.values() if station.health.votes)
+
+    def writable(self, at_least: int = 0) -> tuple[GridSite, ...]:
+        """Return the sites to write to; of one whose writes fail, the caller is now and then the one to try.
+
+        Parameters
+        ----------
+        at_least : int
+            Sites that do not keep up with what is written to them are passed over if so many are left.
+        """
+        at_s = asyncio.get_running_loop().time()
+        takers = [station for station in self._stations.values() if station.circuit.may_write(at_s)]
+        quick = [station for station in takers if station.bounds.keeps_up]
+        return tuple(station.site for station in (quick if len(quick) >= at_least else takers))
 
     def by_health(self) -> tuple[GridSite, ...]:
-        """Return all sites, those that are up first: for reading, a site that cannot be written to may do."""
-        return tuple(sorted(self._sites.values(), key=lambda site: not self._health[site.name].up))
+        """Return all sites in the order in which to read from them, those that are down at the end.
+
+        Before them come those that are being filled, which may not have it yet, and before these the slow. A
+        site that is down by its catalogue alone, or by the probes of a process out of breath, may yet do.
+        """
+
+        def reluctance(station: Station) -> tuple[bool, bool, bool]:
+            return not station.health.up, station.health.filling, not station.circuit.is_quick
+
+        return tuple(station.site for station in sorted(self._stations.values(), key=reluctance))
 
     def health(self) -> Mapping[str, SiteHealth]:
         """Return what is known of each site."""
-        return dict(self._health)
+        return {name: station.health for name, station in self._stations.items()}
 
-    async def ask(self, site: GridSite, call: Awaitable[T]) -> T:
-        """Await a call at a site, within the time limit.
+    async def wait_until(self, holds: Callable[[Mapping[str, SiteHealth]], bool]) -> None:
+        """Wait until something holds of the sites' health."""
+        while not holds(self.health()):
+            await self._changed.wait()
+
+    def was_slow(self, site: GridSite) -> None:
+        """Tell that another site had to be asked because this one took so long to be read from."""
+        self._stations[site.name].circuit.was_slow()
+
+    async def ask(
+        self,
+        site: GridSite,
+        call: Awaitable[T],
+        *,
+        timeout_s: float | None = None,
+        size_bytes: int = 0,
+        writes: str | None = None,
+        even_down: bool = False,
+    ) -> T:
+        """Await a call at a site, in its turn and within its time limit.
+
+        Parameters
+        ----------
+        site : GridSite
+        call : awaitable
+            It is not begun if the site is down.
+        timeout_s : float, optional
+            How long it may take from when it begins; `site_timeout_s` if it is not given. It may wait for its
+            turn as long again.
+        size_bytes : int
+            What it writes, and is held in memory until it has ended.
+        writes : str, optional
+            Key of the object that it writes. Several different ones in a row that cannot be written say that
+            the site cannot be written to.
+        even_down : bool
+            Whether to try a site that is down, too.
 
         Raises
         ------
         SiteFailed
-            The site is down from now on.
+            If the fault is that of the site as a whole, it is down from now on. If it hangs, all other calls
+            at it fail with this one.
         ObjectMissing, ObjectFault
             The site is well.
         """
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                return await call
-        except TimeoutError:
-            reason = f"no answer within {self._timeout_s:g} s"
-        except (SiteUnavailable, CatalogueUnavailable) as error:
-            reason = error.reason
-        self._failed(site.name, reason)
-        raise SiteFailed(site.name, reason)
+        station = self._stations[site.name]
+        if station.site.objects is not site.objects:
+            leave(call)
+            raise SiteFailed(site.name, "another has taken its place")
+        return await station.ask(
+            call, timeout_s=timeout_s, size_bytes=size_bytes, writes=writes, even_down=even_down
+        )
 
-    def _failed(self, name: str, reason: str) -> None:
-        self._failures[name] += 1
-        _FAILURES.labels(site=name).inc()
-        if self._health[name].up:
-            log.warning("site.down", site=name, reason=reason)
-            self._set(name, up=False, why=reason)
-        elif self._health[name].why != reason:
-            self._health[name] = SiteHealth(False, reason, self._health[name].since)
-
-    def _set(self, name: str, *, up: bool, why: str) -> None:
-        self._health[name] = SiteHealth(up, why, self._now())
-        _UP.labels(site=name).set(up)
+    def _on_change(self, station: Station, before: SiteHealth) -> None:
+        name, health = station.site.name, station.health
+        if self._stations[name] is not station:
+            return
+        if health.state is not before.state:
+            _show(name, health)
+            level = log.info if health.state is SiteState.UP else log.warning
+            level(f"site.{health.state.value}", site=name, reason=health.why)
         self._changed.set()
         self._changed = asyncio.Event()
-
-    async def wait_until(self, holds: Callable[[Mapping[str, SiteHealth]], bool]) -> None:
-        """Wait until something holds of the sites' health."""
-        while not holds(self._health):
-            await self._changed.wait()
 
     async def watch(self) -> None:
         """Probe all sites for ever: those that are up, too, so that writes need not find out.
@@ -167,32 +206,54 @@ class Sites:
         Each is probed by itself: one that hangs does not keep another from coming back.
         """
         async with asyncio.TaskGroup() as watches:
-            for site in self._sites.values():
-                watches.create_task(self._watch(site))
+            for name in self._stations:
+                watches.create_task(self._watch(name))
 
-    async def _watch(self, site: GridSite) -> None:
+    async def _watch(self, name: str) -> None:
         while True:
-            await asyncio.sleep(self._interval_s)
+            wake = self._stations[name].wake
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._writing.probe_interval_s):
+                    await wake.wait()
+            wake.clear()
             try:
-                await self._probe(site)
+                self._follow(name)
+                await self._stations[name].probe()
             except Exception:  # without probes the site would never come back
-                log.exception("site.probe_failed", site=site.name)
+                log.exception("site.probe_failed", site=name)
+
+    def probe_soon(self, site: GridSite) -> None:
+        """Have a site probed now rather than when it is its time."""
+        self._stations[site.name].wake.set()
 
     async def probe(self) -> None:
         """Ask every site which one it is, and note what is up."""
         async with asyncio.TaskGroup() as probes:
-            for site in self._sites.values():
-                probes.create_task(self._probe(site))
+            for station in self._stations.values():
+                probes.create_task(station.probe())
 
-    async def _probe(self, site: GridSite) -> None:
-        failures = self._failures[site.name]
-        try:
-            identity = await self.ask(site, site.objects.identity())
-            other = await self.ask(site, site.catalogue.identity())
-        except SiteFailed:
+    def _follow(self, name: str) -> None:
+        """Go by what the record says of a site now: another generation of it is opened anew."""
+        if self._roster is None:
             return
-        if identity != other:
-            self._failed(site.name, "its objects and its catalogue are of different sites")
-        elif failures == self._failures[site.name] and not self._health[site.name].up:
-            log.info("site.up", site=site.name)
-            self._set(site.name, up=True, why="")
+        station = self._stations[name]
+        membership = self._roster.memberships().get(name, station.site.membership)
+        if membership.identity == station.site.membership.identity:
+            if membership != station.site.membership:
+                station.join(membership)
+            return
+        log.warning("site.replaced", site=name, generation=membership.identity.generation)
+        self._stations[name] = self._station(self._roster.open(membership))
+        self._retired.spawn(station.retire())
+
+    async def close(self) -> None:
+        """Let go of all sites; nobody asks them any more."""
+        await self._retired.close(CLOSE_TIMEOUT_S)
+        for station in self._stations.values():
+            await station.close()
+
+
+def _show(name: str, health: SiteHealth) -> None:
+    _UP.labels(name).set(health.up)
+    for state in SiteState:
+        _STATE.labels(name, state.value).set(state is health.state)

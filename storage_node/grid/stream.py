@@ -1,82 +1,80 @@
 """A version that is larger than memory: written to the sites while it is still arriving.
 
-It is cut into blocks of `BLOCK_BYTES`. While one block is on its way to the sites and through the digests,
-the next is being filled, and no more than these two are held. A site that fails, or does not take a block
-within its time limit, is given up, and is owed the copy.
+It is cut into blocks of `BLOCK_BYTES`. Each site takes them at its own pace, in a lane of its own, and may
+be `BLOCKS_LIMIT` behind. So no more is held than these blocks, and the one that is being filled. A site for
+which W others stand idle for longer than the grace, and `SLOWDOWN_LIMIT` of the time that it all takes, is
+given up, and owed the copy.
 """
 
 from __future__ import annotations
 
 import asyncio
-from functools import partial
 from hashlib import sha256
-from typing import TYPE_CHECKING, Self
-
-import structlog
+from typing import TYPE_CHECKING, Final, Self
 
 from cluster.nouns import BLOCK_BYTES
 from storage_node.catalogue.protocol import Row
-from storage_node.grid import keys, manifest
+from storage_node.grid import keys
+from storage_node.grid.lane import BLOCKS_LIMIT, Block, Lane
 from storage_node.grid.sites import SiteFailed
 from storage_node.grid.write import NotEnoughSites
-from storage_node.site.protocol import ObjectFault, SiteUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from hashlib import _Hash
     from types import TracebackType
 
     from cluster.nouns import Buffer, Instance
     from storage_node.grid.arrival import Arrival, Stored
     from storage_node.grid.sites import GridSite
     from storage_node.grid.write import Writer
-    from storage_node.site.protocol import Upload
 
-log = structlog.get_logger()
+SLOWDOWN_LIMIT: Final = 0.2
+"""Part of the time of a stream for which the slower sites may hold up the others, beside the grace."""
 
 
 class Stream:
-    """One version on its way to the sites: `write`, again and again, then `complete`.
+    """One version on its way to the sites: `open`, `write`, again and again, then `complete`.
 
     As a context manager it is aborted at its end, unless it was completed.
     """
 
     def __init__(self, writer: Writer, instance: Instance | None, upload_id: str) -> None:
         self._writer = writer
-        self._sites = writer.sites
         self._key = keys.streamed_key(instance, upload_id)
-        self._uploads: dict[str, Upload] = {}
-        self._reasons: dict[str, str] = {}
+        self._lanes: dict[str, Lane] = {}
+        self._changed = asyncio.Event()
+        self._opened_s = _time_s()
+        self._held_up_s = 0.0
+        """For how long W lanes have stood idle while another was full."""
         self._filling: list[Buffer] = []
         self._filled_bytes = 0
         self._written_bytes = 0
-        self._writing: asyncio.Task[None] | None = None
         self._digest = sha256()
+        self._digesting: asyncio.Task[None] | None = None
         self._block_digests: list[str] = []
 
     async def open(self) -> None:
-        """Begin an upload at each site that is worth trying.
+        """Begin an upload at each site that is worth trying; return when W have agreed.
 
         Raises
         ------
         NotEnoughSites
         """
-        tried = self._writer.worth_trying()
-        try:
-            async with asyncio.TaskGroup() as begun:
-                for site in tried:
-                    begun.create_task(self._open_at(site))
-            self._check()
-        except BaseException:
-            await self.abort()
-            raise
-
-    async def _open_at(self, site: GridSite) -> None:
-        try:
-            self._uploads[site.name] = await self._sites.ask(
-                site, site.objects.upload(self._key, metadata={})
+        for site in self._writer.worth_trying():
+            self._lanes[site.name] = Lane(
+                site,
+                self._key,
+                sites=self._writer.sites,
+                tasks=self._writer.tasks,
+                changed=self._changed.set,
             )
-        except (SiteFailed, ObjectFault) as error:
-            self._give_up(site.name, error)
+        try:
+            while sum(lane.has_begun for lane in self._alive()) < self._writer.quorum.write:
+                await self._change()
+        except BaseException:
+            self.abort()
+            raise
 
     async def __aenter__(self) -> Self:
         return self
@@ -84,10 +82,10 @@ class Stream:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.abort()
+        self.abort()
 
     async def write(self, parts: Sequence[Buffer]) -> None:
-        """Append the parts. They are held until their block is written.
+        """Append the parts. They are not changed, and held until the last site has them or is given up.
 
         Raises
         ------
@@ -107,53 +105,57 @@ class Stream:
                 self._filled_bytes += rest.nbytes
 
     async def _send_block(self) -> None:
-        await self._written()
-        block, self._filling = self._filling, []
-        self._written_bytes += self._filled_bytes
-        self._filled_bytes = 0
-        self._writing = asyncio.create_task(self._write_block(block))
+        """Send what is filled. Its own digest goes with it, the file's is taken in a thread beside."""
+        await self._room()
+        parts, self._filling = self._filling, []
+        size_bytes, self._filled_bytes = self._filled_bytes, 0
+        await self._digested()
+        self._digesting = self._writer.tasks.spawn(asyncio.to_thread(_update, self._digest, parts))
+        digest = sha256()
+        await asyncio.to_thread(_update, digest, parts)
+        block = Block(parts, size_bytes, digest.hexdigest())
+        self._block_digests.append(block.digest)
+        self._written_bytes += size_bytes
+        for lane in self._alive():
+            lane.send(block)
 
-    async def _written(self) -> None:
-        """Wait until the block before is at the sites."""
-        writing, self._writing = self._writing, None
-        if writing is not None:
+    async def _digested(self) -> None:
+        """Wait until the file's digest has taken the block before."""
+        if self._digesting is not None:
+            await asyncio.shield(self._digesting)
+
+    async def _room(self) -> None:
+        """Wait until every lane has room for a block, or give up those that hold W others up for too long."""
+        while full := [lane for lane in self._alive() if lane.is_full]:
+            if sum(lane.is_idle for lane in self._alive()) < self._writer.quorum.write:
+                await self._change()
+                continue
+            began_s = _time_s()
+            tolerated_s = self._writer.straggler_grace_s + SLOWDOWN_LIMIT * (began_s - self._opened_s)
             try:
-                await writing
-            except asyncio.CancelledError:
-                self._writing = writing
-                raise
+                async with asyncio.timeout_at(began_s + tolerated_s - self._held_up_s):
+                    await self._change()
+            except TimeoutError:
+                for lane in full:
+                    lane.give_up(SiteFailed(lane.site.name, f"it is {BLOCKS_LIMIT} blocks behind"))
+            self._held_up_s += _time_s() - began_s
         self._check()
 
-    async def _write_block(self, block: Sequence[Buffer]) -> None:
-        async with asyncio.TaskGroup() as writes:
-            writes.create_task(asyncio.to_thread(self._take_digests, block))
-            for name, upload in self._alive().items():
-                writes.create_task(self._write_at(name, upload, block))
+    async def _change(self) -> None:
+        """Wait until something has changed in a lane."""
+        self._check()
+        self._changed.clear()
+        await self._changed.wait()
+        self._check()
 
-    def _take_digests(self, block: Sequence[Buffer]) -> None:
-        digest = sha256()
-        for part in block:
-            digest.update(part)
-            self._digest.update(part)
-        self._block_digests.append(digest.hexdigest())
-
-    async def _write_at(self, name: str, upload: Upload, block: Sequence[Buffer]) -> None:
-        try:
-            await self._sites.ask(self._sites[name], upload.write(block))
-        except (SiteFailed, ObjectFault) as error:
-            self._give_up(name, error)
-
-    def _give_up(self, name: str, error: SiteFailed | ObjectFault) -> None:
-        self._reasons[name] = str(error)
-        log.warning("stream.site_given_up", site=name, reason=str(error), key=self._key)
-
-    def _alive(self) -> dict[str, Upload]:
-        return {name: upload for name, upload in self._uploads.items() if name not in self._reasons}
+    def _alive(self) -> list[Lane]:
+        return [lane for lane in self._lanes.values() if lane.failure is None]
 
     def _check(self) -> None:
         needed = self._writer.quorum.write
-        if len(self._alive()) < needed:
-            raise NotEnoughSites(len(self._alive()), needed, self._reasons)
+        if len(alive := self._alive()) < needed:
+            reasons = {name: str(lane.failure) for name, lane in self._lanes.items() if lane.failure}
+            raise NotEnoughSites(len(alive), needed, reasons)
 
     async def complete(self, arrival: Arrival) -> Stored:
         """Write what is left, then the manifest and the rows, as for any version.
@@ -164,7 +166,8 @@ class Stream:
         """
         if self._filled_bytes:
             await self._send_block()
-        await self._written()
+        await self._digested()
+        self._check()
         version = arrival.version(
             digest=self._digest.hexdigest(),
             key=self._key,
@@ -172,57 +175,25 @@ class Stream:
             block_digests=tuple(self._block_digests),
         )
         row = Row(version, arrival.provenance, arrival.header, arrival.flags)
-        puts = {
-            name: partial(finish_upload, self._sites[name], upload, row)
-            for name, upload in self._alive().items()
-        }
-        for name in puts:
-            del self._uploads[name]
-        return await self._writer.write(row, puts)
+        lanes = {lane.site.name: lane for lane in self._alive()}
+        self._lanes.clear()
 
-    async def abort(self) -> None:
+        async def finish(site: GridSite) -> str:
+            return await lanes[site.name].finish(row)
+
+        return await self._writer.write(row, [lane.site for lane in lanes.values()], finish)
+
+    def abort(self) -> None:
         """Leave nothing behind at the sites that can be reached; harmless after `complete`."""
-        writing, self._writing = self._writing, None
-        if writing is not None:
-            writing.cancel()
-            await asyncio.wait({writing})
-        uploads, self._uploads = self._uploads, {}
-        for name, upload in uploads.items():
-            self._writer.tasks.spawn(self._abort_at(self._sites[name], upload))
-
-    async def _abort_at(self, site: GridSite, upload: Upload) -> None:
-        try:
-            await self._sites.ask(site, upload.abort())
-        except SiteFailed as error:
-            log.warning("stream.left_over", site=site.name, reason=error.reason, key=self._key)
+        for lane in self._alive():
+            lane.abort()
+        self._lanes.clear()
 
 
-async def finish_upload(site: GridSite, upload: Upload, row: Row) -> None:
-    """Make an uploaded object durable, then a copy, by its manifest.
-
-    Raises
-    ------
-    SiteUnavailable, ObjectFault
-    """
-    try:
-        await upload.complete()
-        await put_manifest(site, row)
-    except (SiteUnavailable, ObjectFault):
-        await upload.abort()
-        raise
+def _time_s() -> float:
+    return asyncio.get_running_loop().time()
 
 
-async def put_manifest(site: GridSite, row: Row) -> None:
-    """Put the manifest of a streamed version.
-
-    Raises
-    ------
-    SiteUnavailable, ObjectFault
-    """
-    content = manifest.encode(row.version, row.provenance)
-    await site.objects.put(
-        keys.manifest_key(row.version.instance, row.version.digest),
-        [content],
-        digest=sha256(content).hexdigest(),
-        metadata=row.provenance.to_metadata(),
-    )
+def _update(digest: _Hash, parts: Sequence[Buffer]) -> None:
+    for part in parts:
+        digest.update(part)

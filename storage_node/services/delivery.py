@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from contextlib import aclosing
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Self
 
 import structlog
 from prometheus_client import Counter
@@ -12,14 +12,17 @@ from prometheus_client import Counter
 from cluster.dicom import client
 from storage_node.grid.read import NoCopy
 from storage_node.services.conversion import NATIVE, NotConvertible, convert
+from storage_node.services.read_ahead import ReadAhead
 from storage_node.services.status import Status
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+    from types import TracebackType
 
     from cluster.dicom.association import Association
     from cluster.nouns import Buffer, Version
     from storage_node.grid.grid import Grid
+    from storage_node.services.read_ahead import Room
 
 _DELIVERED = Counter("atria_delivered_instances_total", "C-STORE sub-operations, by outcome", ["outcome"])
 
@@ -33,20 +36,42 @@ def offers(version: Version) -> tuple[tuple[str, str], ...]:
     return tuple((version.sop_class_uid, uid) for uid in (stored, *others))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Delivery:
-    """Sends versions over an association that takes them as SCP of the Storage service class."""
+    """Sends versions over an association that takes them as SCP of the Storage service class.
+
+    As a context manager it lets go at its end of what it read ahead.
+    """
 
     grid: Grid
+    room: Room
     association: Association
     """Of either role: what counts is that the peer is SCP in the context, as was negotiated."""
     conversion_limit_bytes: int
     """Largest instance that is converted: conversion holds it in memory, several times over."""
     originator: tuple[str, int] | None = None
     """AE title and message ID of the C-MOVE-RQ that this is a sub-operation of (PS3.7 9.3.1.1)."""
+    _ahead: ReadAhead = field(init=False)
 
-    async def send(self, version: Version) -> int:
+    def __post_init__(self) -> None:
+        self._ahead = ReadAhead(self.grid, self.room)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._ahead.close()
+
+    async def send(self, version: Version, following: Version | None = None) -> int:
         """Send one version, and return the status of its C-STORE.
+
+        Parameters
+        ----------
+        version : Version
+        following : Version, optional
+            What is to be sent next.
 
         Raises
         ------
@@ -55,11 +80,11 @@ class Delivery:
         NoCopy
             The copies gave out in the middle of the data set: the association cannot go on.
         """
-        status = await self._send(version)
+        status = await self._send(version, following)
         _DELIVERED.labels(outcome="failed" if status else "success").inc()
         return status
 
-    async def _send(self, version: Version) -> int:
+    async def _send(self, version: Version, following: Version | None) -> int:
         transfer_syntax = self._transfer_syntax(version)
         if transfer_syntax is None:
             return self._failed(
@@ -68,11 +93,13 @@ class Delivery:
         converted = transfer_syntax != version.transfer_syntax_uid
         if converted and version.size_bytes > self.conversion_limit_bytes:
             return self._failed(version, Status.OUT_OF_RESOURCES, "too large to be converted for the peer")
-        async with aclosing(_data_set(self.grid.read(version), version.data_set_offset_bytes)) as blocks:
+        async with aclosing(_data_set(self._ahead.read(version), version.data_set_offset_bytes)) as blocks:
             try:
                 first = await anext(blocks, b"")
             except NoCopy as error:
                 return self._failed(version, Status.UNABLE_TO_PERFORM_SUB_OPERATIONS, str(error))
+            if following is not None:
+                await self._ahead.begin(following)
             if converted:
                 whole = b"".join([first, *[block async for block in blocks]])
                 try:

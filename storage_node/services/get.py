@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from storage_node.services.delivery import Delivery
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from cluster.dicom.association import Association, Message
     from cluster.settings import Limits
     from storage_node.grid.grid import Grid
+    from storage_node.services.read_ahead import Room
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,7 @@ class GetService:
 
     grid: Grid
     limits: Limits
+    room: Room
 
     async def __call__(self, association: Association, message: Message) -> None:
         """Send what was asked for over the association it was asked on, then how it went."""
@@ -31,16 +34,17 @@ class GetService:
         except Refusal as refusal:
             await refuse(association, message, refusal, service="get")
             return
-        delivery = Delivery(self.grid, association, self.limits.memory_limit_bytes)
         progress = Progress(remaining=len(selection.versions))
-        for version in selection.versions:
-            if association.cancelled(message.command.message_id):
-                await finish(association, message, progress, Status.CANCEL)
-                return
-            progress.count(version.instance.sop_instance_uid, await delivery.send(version))
-            if progress.remaining:
-                await association.send(
-                    message.context.context_id,
-                    reply(message.command, Status.PENDING, **progress.elements(with_remaining=True)),
-                )
+        async with Delivery(self.grid, self.room, association, self.limits.memory_limit_bytes) as delivery:
+            for version, following in pairwise((*selection.versions, None)):
+                if association.cancelled(message.command.message_id):
+                    await finish(association, message, progress, Status.CANCEL)
+                    return
+                assert version is not None
+                progress.count(version.instance.sop_instance_uid, await delivery.send(version, following))
+                if progress.remaining:
+                    await association.send(
+                        message.context.context_id,
+                        reply(message.command, Status.PENDING, **progress.elements(with_remaining=True)),
+                    )
         await finish(association, message, progress, progress.outcome(), selection.comment)

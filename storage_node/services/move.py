@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from cluster.nouns import Version
     from cluster.settings import Destination, Settings
     from storage_node.grid.grid import Grid
+    from storage_node.services.read_ahead import Room
 
 _CONTEXTS = 128
 """Presentation contexts that one association can propose: the odd numbers of a byte (PS3.8 9.3.2.2)."""
@@ -40,6 +41,7 @@ class MoveService:
 
     grid: Grid
     settings: Settings
+    room: Room
 
     async def __call__(self, association: Association, message: Message) -> None:
         """Send what was asked for to the destination, then tell how it went."""
@@ -101,26 +103,28 @@ class _Move:
             self.progress.count(version.instance.sop_instance_uid, Status.UNABLE_TO_PERFORM_SUB_OPERATIONS)
 
     async def _send_all(self, association: Association, waiting: deque[Version]) -> None:
-        delivery = Delivery(
+        async with Delivery(
             self.service.grid,
+            self.service.room,
             association,
             self.service.settings.limits.memory_limit_bytes,
             (self.requestor.calling_ae, self.message.command.message_id or 0),
+        ) as delivery:
+            while waiting and not self.cancelled:
+                version = waiting.popleft()
+                status: int = Status.UNABLE_TO_PERFORM_SUB_OPERATIONS
+                try:
+                    status = await delivery.send(version, waiting[0] if waiting else None)
+                finally:
+                    self.progress.count(version.instance.sop_instance_uid, status)
+                if self.progress.remaining:
+                    await self._tell_progress()
+
+    async def _tell_progress(self) -> None:
+        elements = self.progress.elements(with_remaining=True)
+        await self.requestor.send(
+            self.message.context.context_id, reply(self.message.command, Status.PENDING, **elements)
         )
-        while waiting and not self.cancelled:
-            version = waiting.popleft()
-            status: int = Status.UNABLE_TO_PERFORM_SUB_OPERATIONS
-            try:
-                status = await delivery.send(version)
-            finally:
-                self.progress.count(version.instance.sop_instance_uid, status)
-            if self.progress.remaining:
-                await self.requestor.send(
-                    self.message.context.context_id,
-                    reply(
-                        self.message.command, Status.PENDING, **self.progress.elements(with_remaining=True)
-                    ),
-                )
 
     @asynccontextmanager
     async def _connected(self, versions: Sequence[Version]) -> AsyncIterator[Association]:

@@ -13,6 +13,7 @@ from storage_node.services.echo import echo
 from storage_node.services.find import FindService
 from storage_node.services.get import GetService
 from storage_node.services.move import MoveService
+from storage_node.services.read_ahead import Room
 from storage_node.services.reply import reply
 from storage_node.services.status import Status
 from storage_node.services.store import StoreService
@@ -49,12 +50,13 @@ class Services:
 
     def __init__(self, settings: Settings, grid: Grid) -> None:
         limits, ae_title = settings.limits, settings.dicom.ae_title
+        room = Room()
         self._answers: dict[int, tuple[str, Callable[[Association, Message], Awaitable[None]]]] = {
             _ECHO: ("C-ECHO", echo),
             _STORE: ("C-STORE", StoreService(grid, limits, Budget(limits.held_bytes))),
             _FIND: ("C-FIND", FindService(grid, limits, ae_title)),
-            _GET: ("C-GET", GetService(grid, limits)),
-            _MOVE: ("C-MOVE", MoveService(grid, settings)),
+            _GET: ("C-GET", GetService(grid, limits, room)),
+            _MOVE: ("C-MOVE", MoveService(grid, settings, room)),
         }
 
     async def serve(self, association: Association) -> None:

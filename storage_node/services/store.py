@@ -102,8 +102,7 @@ class StoreService:
     ) -> Stored:
         incoming.look_at(held)
         try:
-            stream = await self.grid.stream(incoming.instance)
-            try:
+            async with await self.grid.stream(incoming.instance) as stream:
                 await stream.write([incoming.file_meta, *held])
                 held.clear()
                 while parts := await data_set.read(BLOCK_BYTES):
@@ -111,9 +110,6 @@ class StoreService:
                     await stream.write(parts)
                 started = perf_counter()
                 stored = await stream.complete(incoming.arrival())
-            except BaseException:
-                await stream.abort()
-                raise
         except NotEnoughSites as error:
             raise _out_of_resources(error) from error
         incoming.count("streamed", started)
@@ -218,7 +214,8 @@ class _Incoming:
 
 
 def _out_of_resources(error: NotEnoughSites) -> Refusal:
+    why = "; ".join(f"{site}: {reason}" for site, reason in error.reasons.items())
     return Refusal(
         Status.OUT_OF_RESOURCES,
-        f"{error.answered} of the {error.needed} sites needed answered: send again later",
+        f"{error.answered} of the {error.needed} sites needed answered{f': {why}' if why else ''}",
     )

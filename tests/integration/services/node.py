@@ -15,7 +15,7 @@ from cluster.dicom.association import Association
 from cluster.dicom.negotiation import AcceptancePolicy
 from cluster.dicom.requestor import ProposedContext, connect
 from cluster.settings import Settings, load
-from deploy import compose
+from deploy import compose, making
 from storage_node.grid.grid import Grid
 from storage_node.services.service import Services
 from tests.tools import dcmtk
@@ -67,7 +67,7 @@ class Node:
 @asynccontextmanager
 async def running_node(folder: Path, **overrides: object) -> AsyncIterator[Node]:
     settings = load(None, data_folder=folder, **overrides)
-    compose.prepare(settings)
+    making.prepare(settings)
     async with compose.running_grid(settings) as grid:
         services = Services(settings, grid)
         policy = AcceptancePolicy(ae_title=settings.dicom.ae_title)

@@ -1,0 +1,205 @@
+"""What is written by a plan, a version or a fact, and how each of its steps is done at one site.
+
+All that a plan asks for may be done twice, and may have been done though it failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
+
+import structlog
+
+from cluster.nouns import Debt
+from storage_node.grid import keys
+from storage_node.grid.sites import SiteFailed
+from storage_node.site.protocol import ObjectFault, ObjectMissing
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from cluster.nouns import Buffer, Fact
+    from storage_node.catalogue.protocol import Row
+    from storage_node.grid.sites import GridSite, Sites
+
+log = structlog.get_logger()
+
+Put: TypeAlias = Callable[["GridSite"], Awaitable[str]]
+"""Makes a version's object durable at one site and returns its key; raises `SiteFailed` or `ObjectFault`."""
+
+FRESH_S: Final = 1800.0
+"""How long ago an object may have been put when its row is confirmed. One without a row is collected at an age
+of `Upkeep.orphan_grace_h`, an hour at least: a process that stood still for so long may have lost it."""
+
+
+class Record(Protocol):
+    """Something of which there is an object, and then a row, at each site."""
+
+    @property
+    def digest(self) -> str:
+        """What names it in keys, debts and log lines."""
+
+    def debt(self, site: str) -> Debt:
+        """Return the note that a site is owed it."""
+
+    async def put(self, site: GridSite) -> None:
+        """Make its object durable at a site.
+
+        Raises
+        ------
+        SiteFailed, ObjectFault
+        """
+
+    async def add(self, site: GridSite, order: int, debts: Sequence[Debt]) -> int:
+        """Make its row durable at a site, and debts with it; return the order that the row has there.
+
+        Raises
+        ------
+        SiteFailed
+        """
+
+    async def settle(self, debtor: str, at: GridSite, order: int) -> None:
+        """Have a site forget that another, the debtor, is owed it.
+
+        Raises
+        ------
+        SiteFailed
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class VersionRecord:
+    """A version: its object goes to a site as `put_object` has it, its row to the catalogue."""
+
+    sites: Sites
+    row: Row
+    put_object: Put
+    now: Callable[[], datetime]
+    met: dict[str, Sequence[Fact]] = field(default_factory=dict)
+    """The facts that the row met, at each site that has confirmed it."""
+    _put: dict[str, tuple[str, datetime]] = field(default_factory=dict)
+    """Where the object is, and when it was put there, at each site that has it."""
+
+    @property
+    def digest(self) -> str:
+        """The version's."""
+        return self.row.version.digest
+
+    def debt(self, site: str) -> Debt:
+        """Return the note that a site is owed the version."""
+        return Debt(site, self.row.version.instance, self.row.version.digest)
+
+    async def put(self, site: GridSite) -> None:
+        """Put the object (see `Record.put`)."""
+        self._put[site.name] = await self.put_object(site), self.now()
+
+    async def add(self, site: GridSite, order: int, debts: Sequence[Debt]) -> int:
+        """Add the row, which names the copy that was put just now, and no older one (see `Record.add`)."""
+        key, put_at = self._put[site.name]
+        version = replace(self.row.version, key=key)
+        row = replace(self.row, version=version, order=order)
+        met = await self.sites.ask(site, site.catalogue.add(row, debts, verified_at=put_at))
+        if met.key != key:
+            relocate = site.catalogue.relocate(version.instance, version.digest, key)
+            await self.sites.ask(site, relocate)
+        if (age_s := (self.now() - put_at).total_seconds()) > FRESH_S:
+            raise SiteFailed(site.name, f"its object was put {age_s:.0f} s ago, and may have been collected")
+        self.met[site.name] = met.facts
+        return met.order
+
+    async def settle(self, debtor: str, at: GridSite, order: int) -> None:
+        """Remove the debt, unless the row there says more than the one that the debtor has."""
+        await self.sites.ask(at, at.catalogue.settle(debtor, replace(self.row, order=order)))
+
+
+@dataclass(frozen=True, slots=True)
+class FactRecord:
+    """A fact: an object under `_facts/`, and a row. It has no order: the epoch is its own."""
+
+    sites: Sites
+    fact: Fact
+    name: str
+    """Random, for a key beside its own."""
+
+    @property
+    def digest(self) -> str:
+        """The fact's."""
+        return self.fact.digest
+
+    def debt(self, site: str) -> Debt:
+        """Return the note that a site is owed the fact."""
+        return Debt(site, self.fact.instance, self.fact.digest)
+
+    async def put(self, site: GridSite) -> None:
+        """Put the object (see `Record.put`)."""
+        content = self.fact.to_json()
+        key = keys.fact_key(self.fact)
+        await put_at_either(
+            self.sites,
+            site,
+            key,
+            keys.beside(key, self.name),
+            [content],
+            digest=self.fact.digest,
+            metadata={},
+        )
+
+    async def add(self, site: GridSite, order: int, debts: Sequence[Debt]) -> int:
+        """Add the row; the order is always 0 (see `Record.add`)."""
+        await self.sites.ask(site, site.catalogue.decide(self.fact, debts))
+        return order
+
+    async def settle(self, debtor: str, at: GridSite, order: int) -> None:  # noqa: ARG002  # facts have none
+        """Remove the debt: a fact is the same wherever it is."""
+        await self.sites.ask(at, at.catalogue.forgive(self.debt(debtor)))
+
+
+async def put_at_either(
+    sites: Sites,
+    site: GridSite,
+    key: str,
+    other: str,
+    parts: Sequence[Buffer],
+    *,
+    digest: str,
+    metadata: Mapping[str, str],
+) -> str:
+    """Put an object at its key, or at another if what stands there can be neither described nor replaced.
+
+    Returns
+    -------
+    str
+        The key that it got.
+
+    Raises
+    ------
+    SiteFailed, ObjectFault
+    """
+    size_bytes = sum(memoryview(part).nbytes for part in parts)
+
+    async def put(at: str) -> None:
+        putting = site.objects.put(at, parts, digest=digest, metadata=metadata)
+        await sites.ask(site, putting, size_bytes=size_bytes, writes=at)
+
+    try:
+        await put(key)
+    except ObjectFault as fault:
+        if not await _is_wedged(sites, site, key):
+            raise
+        log.warning("write.key_given_up", site=site.name, key=key, other=other, reason=str(fault))
+        await put(other)
+        return other
+    return key
+
+
+async def _is_wedged(sites: Sites, site: GridSite, key: str) -> bool:
+    """Return whether an object that cannot be replaced cannot be described either: its key is lost."""
+    try:
+        await sites.ask(site, site.objects.head(key))
+    except ObjectFault:
+        return True
+    except ObjectMissing:
+        return False
+    return False

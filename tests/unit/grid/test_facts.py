@@ -1,0 +1,84 @@
+"""Which fact is needed, from what the sites know."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster.nouns import Fact, FactKind, Instance
+from storage_node.catalogue.views import is_hidden
+from storage_node.grid.facts import STORED_AGAIN, decision, to_be_shown
+
+INSTANCE = Instance("1", "1.2", "1.2.3")
+AT = datetime(2026, 3, 1, tzinfo=UTC)
+DELETED, REVIVED = FactKind.DELETED, FactKind.REVIVED
+
+KNOWN = st.builds(
+    Fact,
+    instance=st.just(INSTANCE),
+    epoch=st.integers(1, 4),
+    kind=st.sampled_from(FactKind),
+    decided_at=st.just(AT),
+    decided_by=st.sampled_from(["ann", "bob"]),
+    reason=st.just(""),
+)
+SITES = st.dictionaries(st.sampled_from("abc"), st.lists(KNOWN, max_size=3), min_size=2)
+
+
+def fact(epoch: int, kind: FactKind, by: str = "ann") -> Fact:
+    return Fact(INSTANCE, epoch, kind, AT, by, "")
+
+
+def decide(known: list[list[Fact]], kind: FactKind) -> Fact:
+    return decision(INSTANCE, known, kind, by="eve", at=AT, reason="why")
+
+
+def test_the_first_decision_has_the_first_epoch() -> None:
+    assert decide([[], []], DELETED) == Fact(INSTANCE, 1, DELETED, AT, "eve", "why")
+
+
+def test_a_decision_has_an_epoch_above_all_that_any_site_knows() -> None:
+    known = [[fact(1, DELETED)], [fact(1, DELETED), fact(2, REVIVED)]]
+    assert decide(known, DELETED).epoch == 3
+
+
+def test_what_is_so_already_is_written_again_as_it_was() -> None:
+    known = [[fact(1, DELETED)], []]
+    assert decide(known, DELETED) == fact(1, DELETED)
+
+
+@given(SITES, st.sampled_from(FactKind))
+def test_a_decision_holds_over_whatever_was_known(sites: dict[str, list[Fact]], kind: FactKind) -> None:
+    decided = decide(list(sites.values()), kind)
+    everything = [known for facts in sites.values() for known in facts]
+    assert is_hidden([*everything, decided]) == (kind is DELETED)
+
+
+def show(met: dict[str, list[Fact]]) -> Fact | None:
+    return to_be_shown(met, by="CT1", at=AT)
+
+
+def test_nothing_is_decided_where_nothing_was() -> None:
+    assert show({"a": [], "b": []}) is None
+
+
+def test_a_deletion_that_one_site_knows_is_answered_by_a_revival() -> None:
+    assert show({"a": [], "b": [fact(4, DELETED)]}) == Fact(INSTANCE, 5, REVIVED, AT, "CT1", STORED_AGAIN)
+
+
+def test_a_revival_that_all_know_is_enough() -> None:
+    facts = [fact(2, REVIVED), fact(1, DELETED)]
+    assert show({"a": facts, "b": facts}) is None
+
+
+def test_a_revival_that_some_lack_is_written_again() -> None:
+    assert show({"a": [fact(2, REVIVED), fact(1, DELETED)], "b": [fact(1, DELETED)]}) == fact(2, REVIVED)
+
+
+@given(SITES)
+def test_an_instance_is_shown_by_each_site_that_knows_what_was_decided(met: dict[str, list[Fact]]) -> None:
+    needed = show(met)
+    for facts in met.values():
+        assert not is_hidden([*facts, *([needed] if needed else [])])
