@@ -12,31 +12,50 @@ from typing import TYPE_CHECKING, Final
 from cluster.coordination.protocol import Address, Member
 from cluster.http import Pages, StatusServer
 from storage_node.upkeep.anti_entropy import AntiEntropy
+from storage_node.upkeep.collection import Collection
+from storage_node.upkeep.fill import Fill
+from storage_node.upkeep.listing import Listing
 from storage_node.upkeep.repair import Repair
+from storage_node.upkeep.scrub import Scrub
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cluster.coordination.protocol import Registry
+    from cluster.settings import Upkeep
     from storage_node.grid.grid import Grid
+    from storage_node.grid.sites import Roster
 
-_REPAIR_INTERVAL_S: Final = 1.0
-_ANTI_ENTROPY_INTERVAL_S: Final = 3600.0
 _HOST: Final = "127.0.0.1"
 
 
-async def run(grid: Grid, registry: Registry, stop: asyncio.Event, *, name: str) -> None:
-    """Find differences and pay debts until `stop` is set.
+async def run(
+    grid: Grid, registry: Registry, stop: asyncio.Event, *, name: str, upkeep: Upkeep, roster: Roster
+) -> None:
+    """Do all upkeep until `stop` is set: each daemon as its own task, at its own interval.
 
     Raises
     ------
     OSError
         No address for the status pages could be had.
     """
+    anti_entropy = AntiEntropy(grid, upkeep)
+    daemons = (
+        Repair(grid, upkeep),
+        Fill(grid, upkeep, roster),
+        anti_entropy,
+        Listing(grid, upkeep),
+        Collection(grid, upkeep),
+        Scrub(grid, upkeep),
+    )
 
     async def status() -> Mapping[str, object]:
-        sites = {site: state.to_json() for site, state in grid.health().items()}
-        return {"name": name, "kind": "upkeep", "sites": sites}
+        return {
+            "name": name,
+            "kind": "upkeep",
+            "sites": {site: state.to_json() for site, state in grid.health().items()},
+            "rounds": {daemon.rounds.name: daemon.rounds.to_json() for daemon in daemons},
+        }
 
     def not_ready() -> str | None:
         up = [state.up for state in grid.health().values()]
@@ -54,12 +73,8 @@ async def run(grid: Grid, registry: Registry, stop: asyncio.Event, *, name: str)
     )
     try:
         async with asyncio.TaskGroup() as tasks, await registry.announce(member):
-            anti_entropy = AntiEntropy(grid)
-            working = [
-                tasks.create_task(Repair(grid).run_forever(_REPAIR_INTERVAL_S)),
-                tasks.create_task(anti_entropy.run_forever(_ANTI_ENTROPY_INTERVAL_S)),
-                tasks.create_task(_look_after_the_dead(registry, anti_entropy)),
-            ]
+            working = [tasks.create_task(daemon.run_forever()) for daemon in daemons]
+            working.append(tasks.create_task(_look_after_the_dead(registry, anti_entropy)))
             await stop.wait()
             for task in working:
                 task.cancel()

@@ -1,52 +1,47 @@
-"""Repair pays debts: a site that is owed a copy is given one.
-
-Any number of repairers may run: all that they do may be done twice. A copy is always put anew, even where one
-seems to be: that which is visible need not be durable, and a put heals.
-"""
+"""Repair pays the debts that are noted at the sites' catalogues, the oldest first."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing, suppress
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
 from itertools import chain, zip_longest
-from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import structlog
-from prometheus_client import Counter, Gauge
+from prometheus_client import Gauge
 
-from cluster.nouns import Debt
-from storage_node.grid import rows
-from storage_node.grid.read import NoCopy
 from storage_node.grid.sites import SiteFailed
-from storage_node.grid.stream import finish_upload
-from storage_node.grid.write import NotEnoughSites
-from storage_node.site.protocol import ObjectFault
+from storage_node.upkeep.pace import all_of, each, in_turn
+from storage_node.upkeep.paying import Outcome, Paying
+from storage_node.upkeep.rounds import Rounds
 
 if TYPE_CHECKING:
-    from storage_node.catalogue.protocol import Row
+    from cluster.nouns import Debt
+    from cluster.settings import Upkeep
     from storage_node.grid.grid import Grid
     from storage_node.grid.sites import GridSite
+    from storage_node.upkeep.rounds import Progress
 
 T = TypeVar("T")
 
-AT_ONCE: Final = 4
-"""Debts that are paid at the same time."""
-DEBTS_AT_ONCE: Final = 1000
+_DEBTS_AT_ONCE: Final = 1000
 """Debts that are read from one catalogue at a time."""
+UNDER_WAY: Final = 3
+"""For each object that is copied, debts that are under way: the others read, or wait for their rows."""
+_FIRST_RETRY_S: Final = 2.0
+_LAST_RETRY_S: Final = 900.0
+"""A debt that cannot be paid is tried again after twice the time as before, but never later than this."""
 
 _AT_RISK = Gauge(
     "atria_instances_at_risk", "Debts: copies that a site is owed, by the reachable catalogue that notes most"
 )
-_DEBTS = Counter(
-    "atria_repair_debts_total", "Attempts to pay a debt, by the site that is owed", ["site", "outcome"]
+_UNREADABLE = Gauge(
+    "atria_unreadable_versions", "Versions that are owed, and of which no site has a good copy"
 )
 
 log = structlog.get_logger()
-
-Progress: TypeAlias = Callable[[int, int], None]
-"""Told how many debts are paid, and how many there were when the run began."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,46 +50,112 @@ class Report:
 
     paid: int
     failed: int
-    """Debts of sites that are up, that could not be paid now."""
+    """Debts that could not be paid now, or a short while ago; they are tried again, ever more seldom."""
+    unreadable: int
+    """Those of them of which no site has a good copy, though all sites were asked."""
     open: int
     """Debts that are left, by the catalogue that knows of most; those of sites that are down, too."""
 
 
+@dataclass(slots=True)
+class _PutOff:
+    """A debt that could not be paid, and when it is tried again."""
+
+    wait_s: float
+    until_s: float
+    is_unreadable: bool
+
+
+@dataclass(slots=True)
+class _Run:
+    """What one run has done so far."""
+
+    progress: Progress | None
+    at_start: int
+    paid: int = 0
+    due: dict[Debt, _PutOff] = field(default_factory=dict)
+    """Debts that could not be paid before, and are tried again now."""
+
+
 class Repair:
-    """Pays the debts that are noted at the sites' catalogues, the oldest first."""
+    """Pays debts. Any number may run at once: all that is done may be done twice.
 
-    def __init__(self, grid: Grid) -> None:
-        self._grid = grid
+    Parameters
+    ----------
+    grid : Grid
+    upkeep : Upkeep
+        How fast, and how much at once.
+    """
+
+    def __init__(self, grid: Grid, upkeep: Upkeep) -> None:
         self._sites = grid.sites
+        self._upkeep = upkeep
+        self._paying = Paying(grid, upkeep)
+        self._put_off: dict[Debt, _PutOff] = {}
+        self._were_up: tuple[str, ...] = ()
+        self.rounds = Rounds("repair", self.run_once, grid.now)
 
-    async def run_forever(self, interval_s: float) -> None:
+    async def run_forever(self) -> None:
         """Run again and again, until cancelled."""
-        while True:
-            try:
-                await self.run_once()
-            except Exception:  # a fault of one run must not be the last of all runs
-                log.exception("repair.failed")
-            await asyncio.sleep(interval_s)
+        await self.rounds.run_forever(self._upkeep.repair_interval_s)
 
     async def run_once(self, progress: Progress | None = None) -> Report:
-        """Pay what can be paid now: debts of sites that are up, of versions that can be read somewhere."""
-        at_start = await self._open_debts()
-        paid = 0
-        failed: set[Debt] = set()
-        for site in self._sites.up():
-            while site in self._sites.up() and (debts := await self._debts_of(site, failed)):
-                for chosen in _batches(debts, AT_ONCE):
-                    if site not in self._sites.up():
-                        break
-                    outcomes = await asyncio.gather(*(self._pay(debt) for debt in chosen))
-                    paid += sum(outcomes)
-                    failed.update(debt for debt, done in zip(chosen, outcomes, strict=True) if not done)
-                    if progress is not None:
-                        progress(paid, max(at_start, paid))
+        """Pay what can be paid now: to sites that take writes, of what can be read somewhere."""
+        run = _Run(progress, await self._open_debts(), due=self._take_due())
+        await all_of(self._pay_all(site.name, run) for site in self._sites.writable())
         left = await self._open_debts()
-        if paid or failed:
-            log.info("repair.done", paid=paid, failed=len(failed), open=left)
-        return Report(paid, len(failed), left)
+        unreadable = [debt for debt, put_off in self._put_off.items() if put_off.is_unreadable]
+        _UNREADABLE.set(len({(debt.instance, debt.digest) for debt in unreadable}))
+        if run.paid or run.due:
+            log.info("repair.done", paid=run.paid, put_off=len(self._put_off), open=left)
+        return Report(run.paid, len(self._put_off), len(unreadable), left)
+
+    def _take_due(self) -> dict[Debt, _PutOff]:
+        """Return the debts whose time to be tried again has come: all of them when another site is up."""
+        up = tuple(site.name for site in self._sites.up())
+        all_are_due = up != self._were_up
+        self._were_up = up
+        now_s = asyncio.get_running_loop().time()
+        due = {debt: off for debt, off in self._put_off.items() if all_are_due or off.until_s <= now_s}
+        for debt in due:
+            del self._put_off[debt]
+        return due
+
+    async def _pay_all(self, name: str, run: _Run) -> None:
+        """Pay what a site is owed, page by page, for as long as it takes writes.
+
+        One whose writes failed, and that is to be tried again, is given one debt first.
+        """
+        paid: set[Debt] = set()
+        while debts := await self._debts_of(name, _DEBTS_AT_ONCE if self._takes(name) else 1):
+            for debt in paid.intersection(debts):  # it was noted again, or not removed: not in this run
+                self._postpone(debt, Outcome.FAILED, run)
+            paid.clear()
+
+            async def pay(debt: Debt, is_trial: bool = len(debts) == 1, paid: set[Debt] = paid) -> None:
+                if debt in self._put_off or not (is_trial or self._takes(name)):
+                    return
+                outcome = await self._paying.pay(debt)
+                if outcome is not Outcome.PAID:
+                    self._postpone(debt, outcome, run)
+                    return
+                paid.add(debt)
+                run.paid += 1
+                if run.progress is not None:
+                    run.progress(run.paid, max(run.at_start, run.paid))
+
+            await each(in_turn(debts), pay, at_once=UNDER_WAY * self._upkeep.repair_at_once)
+            if not self._takes(name):
+                return
+
+    def _takes(self, name: str) -> bool:
+        return self._sites.health()[name].takes_writes
+
+    def _postpone(self, debt: Debt, outcome: Outcome, run: _Run) -> None:
+        before = run.due.get(debt)
+        wait_s = _FIRST_RETRY_S if before is None else min(2 * before.wait_s, _LAST_RETRY_S)
+        until_s = asyncio.get_running_loop().time() + wait_s
+        self._put_off[debt] = _PutOff(wait_s, until_s, outcome is Outcome.UNREADABLE)
 
     async def _open_debts(self) -> int:
         counts = await self._each(lambda site: site.catalogue.counts())
@@ -103,82 +164,12 @@ class Repair:
             _AT_RISK.set(debts)
         return debts
 
-    async def _debts_of(self, owed: GridSite, failed: set[Debt]) -> list[Debt]:
-        """Return what a site is owed by any catalogue, the oldest first, without what failed before."""
-        limit = DEBTS_AT_ONCE + len(failed)
-        pages = await self._each(lambda site: site.catalogue.debts(limit, site=owed.name))
-        in_turn = chain.from_iterable(zip_longest(*pages))
-        return [debt for debt in dict.fromkeys(in_turn) if debt is not None and debt not in failed]
-
-    async def _pay(self, debt: Debt) -> bool:
-        site = self._sites[debt.site]
-        try:
-            at_sites = await self._grid.rows_at_sites(debt.instance)
-            known = {row.version.digest: row for row in rows.merge(at_sites.values())}
-            row = known.get(debt.digest)
-            if row is None:
-                return self._unpaid(debt, "no catalogue that can be reached has its row")
-            # What the site's own row names is where its copy is looked for.
-            own = {row.version.digest: row.version for row in at_sites.get(site.name, ())}
-            await self._copy(replace(row, version=own.get(debt.digest, row.version)), site)
-            held = await self._add(row, site, at_sites)
-            for other in self._sites.up():
-                await self._sites.ask(other, other.catalogue.settle(site.name, held))
-        except (NotEnoughSites, NoCopy, SiteFailed, ObjectFault) as error:
-            return self._unpaid(debt, str(error))
-        except Exception as error:  # one debt that is at fault must not keep the others from being paid
-            log.exception("repair.fault", site=debt.site, digest=debt.digest)
-            return self._unpaid(debt, repr(error))
-        _DEBTS.labels(site=debt.site, outcome="paid").inc()
-        log.debug("repair.paid", site=debt.site, digest=debt.digest)
-        return True
-
-    def _unpaid(self, debt: Debt, reason: str) -> bool:
-        _DEBTS.labels(site=debt.site, outcome="failed").inc()
-        log.warning("repair.not_paid", site=debt.site, digest=debt.digest, reason=reason)
-        return False
-
-    async def _copy(self, row: Row, site: GridSite) -> None:
-        """Put the object at a site, from copies that were checked while they were read."""
-        version, metadata = row.version, row.provenance.to_metadata()
-        async with aclosing(self._grid.read(version)) as pieces:
-            if not version.block_digests:
-                parts = [piece async for piece in pieces]
-                put = site.objects.put(version.key, parts, digest=version.digest, metadata=metadata)
-                await self._sites.ask(site, put)
-                return
-            upload = await self._sites.ask(site, site.objects.upload(version.key, metadata={}))
-            try:
-                async for piece in pieces:
-                    await self._sites.ask(site, upload.write([piece]))
-                await self._sites.ask(site, finish_upload(site, upload, row))
-            finally:
-                await self._sites.ask(site, upload.abort())
-
-    async def _add(self, row: Row, site: GridSite, at_sites: Mapping[str, Sequence[Row]]) -> Row:
-        """Add the row at a site, and see to it that it is the same wherever it is; return it so."""
-        version = row.version
-        known = {
-            name: there
-            for name, answer in at_sites.items()
-            for there in answer
-            if there.version.digest == version.digest
-        }
-        unheard = [
-            Debt(name, version.instance, version.digest)
-            for name in self._sites.names
-            if name not in at_sites and name != site.name
-        ]
-        orders = {name: there.order for name, there in known.items()}
-        behind = {name for name, there in known.items() if not _is_same(there, row)} | {site.name}
-        while behind:
-            for name in behind:
-                holder = self._sites[name]
-                debts = unheard if holder is not site else ()
-                orders[name] = await self._sites.ask(holder, holder.catalogue.add(row, debts))
-            row = replace(row, order=max(orders.values()))
-            behind = {name for name, order in orders.items() if order < row.order}
-        return row
+    async def _debts_of(self, owed: str, limit: int) -> list[Debt]:
+        """Return what a site is owed by any catalogue, the oldest first, without what was put off."""
+        pages = await self._each(lambda site: site.catalogue.debts(limit + len(self._put_off), site=owed))
+        noted = chain.from_iterable(zip_longest(*pages))
+        debts = [debt for debt in dict.fromkeys(noted) if debt is not None and debt not in self._put_off]
+        return debts[:limit]
 
     async def _each(self, call: Callable[[GridSite], Awaitable[T]]) -> list[T]:
         """Ask each site that is up; one that fails is left out."""
@@ -187,12 +178,3 @@ class Repair:
             with suppress(SiteFailed):  # noted as down, counted and logged where it was asked
                 answers.append(await self._sites.ask(site, call(site)))
         return answers
-
-
-def _is_same(one: Row, other: Row) -> bool:
-    return (one.order, one.provenance) == (other.order, other.provenance)
-
-
-def _batches(debts: Sequence[Debt], size: int) -> Iterator[Sequence[Debt]]:
-    for start in range(0, len(debts), size):
-        yield debts[start : start + size]

@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cluster.nouns import Debt, Instance, Provenance, SiteIdentity
+from cluster.nouns import Debt, Fact, Instance, Membership, Provenance, SiteIdentity
+from cluster.settings import Upkeep, Writing
 from storage_node.catalogue.matching import Query
 from storage_node.catalogue.memory import MemoryCatalogue
-from storage_node.catalogue.protocol import Catalogue, CatalogueUnavailable, Counts, Match, Row
+from storage_node.catalogue.protocol import (
+    Catalogue,
+    CatalogueUnavailable,
+    Counts,
+    Entry,
+    Match,
+    Met,
+    Row,
+    StudySummary,
+)
 from storage_node.catalogue.sqlite import SqliteCatalogue
 from storage_node.grid.arrival import Arrival
 from storage_node.grid.grid import Grid
 from storage_node.grid.sites import GridSite
-from storage_node.site.failing import FailingObjects, Fault, Script, well
+from storage_node.site.failing import Call, FailingObjects, Fault, Script, well
 from storage_node.site.file_system import FileSystemObjects
 from storage_node.site.memory import MemoryObjects
-from storage_node.site.protocol import Objects, SiteUnavailable
+from storage_node.site.protocol import SiteUnavailable
+from storage_node.upkeep.repair import Repair, Report
 
 T = TypeVar("T")
 
@@ -61,6 +73,14 @@ class FailingCatalogue:
     def script(self, script: Script) -> None:
         self._faults.script = script
 
+    @property
+    def calls(self) -> Sequence[Call]:
+        return self._faults.calls
+
+    @property
+    def hanging(self) -> asyncio.Event:
+        return self._faults.hanging
+
     def release(self) -> None:
         self._faults.release()
 
@@ -70,8 +90,11 @@ class FailingCatalogue:
         except SiteUnavailable as error:
             raise CatalogueUnavailable(self.name, error.reason) from error
 
-    async def add(self, row: Row, debts: Sequence[Debt] = ()) -> int:
-        return await self._within("add", lambda: self._catalogue.add(row, debts))
+    async def add(self, row: Row, debts: Sequence[Debt] = (), *, verified_at: datetime) -> Met:
+        return await self._within("add", lambda: self._catalogue.add(row, debts, verified_at=verified_at))
+
+    async def decide(self, fact: Fact, debts: Sequence[Debt] = ()) -> None:
+        await self._within("decide", lambda: self._catalogue.decide(fact, debts))
 
     async def owe(self, debts: Sequence[Debt]) -> None:
         await self._within("owe", lambda: self._catalogue.owe(debts))
@@ -79,19 +102,42 @@ class FailingCatalogue:
     async def settle(self, site: str, held: Row) -> None:
         await self._within("settle", lambda: self._catalogue.settle(site, held))
 
+    async def forgive(self, debt: Debt) -> None:
+        await self._within("forgive", lambda: self._catalogue.forgive(debt))
+
     async def debts(self, limit: int, *, site: str | None = None) -> Sequence[Debt]:
         return await self._within("debts", lambda: self._catalogue.debts(limit, site=site))
 
     async def rows_of(self, instance: Instance) -> Sequence[Row]:
         return await self._within("rows_of", lambda: self._catalogue.rows_of(instance))
 
+    async def facts_of(self, instance: Instance) -> Sequence[Fact]:
+        return await self._within("facts_of", lambda: self._catalogue.facts_of(instance))
+
+    async def relocate(self, instance: Instance, digest: str, key: str) -> None:
+        await self._within("relocate", lambda: self._catalogue.relocate(instance, digest, key))
+
+    async def verified(self, copies: Sequence[tuple[Instance, str]], at: datetime) -> None:
+        await self._within("verified", lambda: self._catalogue.verified(copies, at))
+
+    async def least_verified(self, before: datetime, limit: int) -> Sequence[Entry]:
+        return await self._within("least_verified", lambda: self._catalogue.least_verified(before, limit))
+
     def find(self, query: Query, limit: int) -> AsyncGenerator[Match]:
         return self._catalogue.find(query, limit)
 
-    async def walk(self) -> AsyncGenerator[tuple[Instance, str, str]]:
+    async def walk(self, study_instance_uid: str | None = None) -> AsyncGenerator[Entry]:
         await self._within("walk", _nothing)
-        async for entry in self._catalogue.walk():
+        async for entry in self._catalogue.walk(study_instance_uid):
             yield entry
+
+    async def studies(self) -> AsyncGenerator[StudySummary]:
+        await self._within("studies", _nothing)
+        async for summary in self._catalogue.studies():
+            yield summary
+
+    async def facts_in(self, study_instance_uid: str) -> Sequence[Fact]:
+        return await self._within("facts_in", lambda: self._catalogue.facts_in(study_instance_uid))
 
     async def counts(self) -> Counts:
         return await self._within("counts", self._catalogue.counts)
@@ -144,11 +190,7 @@ class Site:
         """Digest and order of each row, read behind the grid's back."""
         if self.folder is not None:
             return dict(self._select("SELECT digest, order_number FROM versions"))
-        rows: dict[str, int] = {}
-        async for instance, digest, _ in self.inner.walk():
-            of_instance = {row.version.digest: row.order for row in await self.inner.rows_of(instance)}
-            rows[digest] = of_instance[digest]
-        return rows
+        return {entry.digest: entry.order async for entry in self.inner.walk()}
 
     async def debts(self) -> set[tuple[str, str]]:
         """Site and digest of each debt that is noted here, read behind the grid's back."""
@@ -163,9 +205,31 @@ class Site:
 
 
 @dataclass
+class Roster:
+    """The record of a cluster whose sites are in this process: what is replaced is a site of memory."""
+
+    sites: dict[str, Site]
+    now: Callable[[], datetime]
+    places: dict[str, Membership] = field(default_factory=dict)
+
+    def memberships(self) -> Mapping[str, Membership]:
+        return self.places
+
+    def open(self, membership: Membership) -> GridSite:
+        identity = membership.identity
+        site = self.sites[identity.name] = site_of_memory(identity, self.now)
+        return GridSite(identity.name, site.objects, site.catalogue, membership)
+
+    async def filled(self, identity: SiteIdentity) -> None:
+        if self.places[identity.name].identity == identity:
+            self.places[identity.name] = Membership(identity)
+
+
+@dataclass
 class Cluster:
     grid: Grid
-    sites: dict[str, Site] = field(default_factory=dict)
+    sites: dict[str, Site]
+    roster: Roster
 
     def __getitem__(self, name: str) -> Site:
         return self.sites[name]
@@ -198,6 +262,51 @@ class Cluster:
             site.heal()
         await self.grid.sites.probe()
 
+    async def replace(self, name: str) -> None:
+        """Have an empty site take a site's place, and wait until it can be reached."""
+        identity = self.roster.places[name].identity
+        identity = replace(identity, generation=identity.generation + 1)
+        self.roster.places[name] = Membership(identity, filling=True)
+        sites = self.grid.sites
+        async with asyncio.timeout(10):
+            await sites.wait_until(lambda health: health[name].filling and health[name].up)
+
+    async def debts(self) -> set[tuple[str, str]]:
+        """Site and digest of each debt that is noted anywhere."""
+        return {debt for site in self.sites.values() for debt in await site.debts()}
+
+    async def voting(self, name: str) -> None:
+        """Wait until a site has its vote."""
+        async with asyncio.timeout(10):
+            await self.grid.sites.wait_until(lambda health: health[name].votes)
+
+    async def repair(self) -> Report:
+        """Have all debts paid that can be."""
+        return await Repair(self.grid, Upkeep()).run_once()
+
+
+def writing(**settings: float) -> Writing:
+    """Return settings that make tests quick: no more than a byte of room is asked for."""
+    quick = {"probe_interval_s": 0.05, "free_space_low_bytes": 1} | settings
+    return Writing.model_validate(quick)
+
+
+def site_of_memory(identity: SiteIdentity, now: Callable[[], datetime]) -> Site:
+    objects, inner = MemoryObjects(identity.name, identity, now), MemoryCatalogue(identity.name, identity)
+    return Site(identity.name, FailingObjects(objects), FailingCatalogue(inner), inner)
+
+
+def site_in_folder(folder: Path, identity: SiteIdentity) -> Site:
+    FileSystemObjects.create(folder / "objects", identity)
+    objects = FileSystemObjects(identity.name, folder / "objects", identity)
+    SqliteCatalogue.create(folder / "catalogue.sqlite", identity)
+    inner = SqliteCatalogue(identity.name, folder / "catalogue.sqlite", identity)
+    return Site(identity.name, FailingObjects(objects), FailingCatalogue(inner), inner, folder)
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
 
 @asynccontextmanager
 async def cluster(
@@ -206,34 +315,26 @@ async def cluster(
     grace_s: float = 0.05,
     timeout_s: float = 5.0,
     hedge_after_s: float = 0.5,
+    now: Callable[[], datetime] = utc_now,
 ) -> AsyncIterator[Cluster]:
     """Run a grid over three sites: of files and SQLite below a folder, or of memory."""
     sites: dict[str, Site] = {}
+    roster = Roster(sites, now)
     for name in NAMES:
         identity = SiteIdentity(name, f"id-{name}", 1)
-        objects: Objects
-        inner: Catalogue
-        if folder is None:
-            objects, inner = MemoryObjects(name, identity), MemoryCatalogue(name, identity)
-        else:
-            FileSystemObjects.create(folder / name / "objects", identity)
-            objects = FileSystemObjects(name, folder / name / "objects", identity)
-            SqliteCatalogue.create(folder / name / "catalogue.sqlite", identity)
-            inner = SqliteCatalogue(name, folder / name / "catalogue.sqlite", identity)
-        sites[name] = Site(
-            name, FailingObjects(objects), FailingCatalogue(inner), inner, folder and folder / name
+        roster.places[name] = Membership(identity)
+        sites[name] = (
+            site_of_memory(identity, now) if folder is None else site_in_folder(folder / name, identity)
         )
     grid = Grid(
-        [GridSite(name, site.objects, site.catalogue) for name, site in sites.items()],
-        copies_before_success=2,
-        straggler_grace_s=grace_s,
-        site_timeout_s=timeout_s,
-        probe_interval_s=0.05,
-        hedge_after_s=hedge_after_s,
+        [GridSite(name, site.objects, site.catalogue, roster.places[name]) for name, site in sites.items()],
+        writing(straggler_grace_s=grace_s, site_timeout_s=timeout_s, hedge_after_s=hedge_after_s),
+        roster=roster,
+        now=now,
     )
     await grid.start()
     try:
-        yield Cluster(grid, sites)
+        yield Cluster(grid, sites, roster)
     finally:
         for site in sites.values():
             site.heal()

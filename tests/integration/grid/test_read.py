@@ -9,13 +9,17 @@ from pathlib import Path
 import pytest
 
 from cluster.nouns import Version
+from cluster.settings import Upkeep
 from storage_node.catalogue.matching import by_uids
 from storage_node.grid.grid import Grid
-from storage_node.grid.read import NoCopy
+from storage_node.grid.read import BadCopy, NoCopy
+from storage_node.grid.sites import SiteFailed, SiteState
 from storage_node.grid.write import NotEnoughSites
 from storage_node.site.failing import Fault
+from storage_node.site.memory import MemoryObjects
+from storage_node.site.protocol import ObjectFault
 from storage_node.upkeep.repair import Repair
-from tests.integration.grid.cluster import NAMES, arrival, cluster
+from tests.integration.grid.cluster import NAMES, Cluster, arrival, cluster
 
 CONTENT = b"pixels" * 1000
 
@@ -49,7 +53,7 @@ async def test_a_rotten_copy_is_never_served_and_is_repaired(tmp_path: Path, rot
         await c.grid.tasks.drain()
         for site in c.sites.values():
             assert ("a", digest) in await site.debts()
-        await Repair(c.grid).run_once()
+        await Repair(c.grid, Upkeep()).run_once()
         assert file.read_bytes() == CONTENT
         await c.check_everywhere(digest)
 
@@ -60,7 +64,7 @@ async def test_a_missing_object_is_found_elsewhere_and_put_back(tmp_path: Path) 
         (tmp_path / "a/objects" / stored.version.key).unlink()
         assert await read(c.grid, stored.version) == CONTENT
         await c.grid.tasks.drain()
-        await Repair(c.grid).run_once()
+        await Repair(c.grid, Upkeep()).run_once()
         await c.check_everywhere(stored.version.digest)
 
 
@@ -73,7 +77,7 @@ async def test_when_each_copy_is_rotten_nothing_is_served(tmp_path: Path) -> Non
             await read(c.grid, stored.version)
         assert set(error.value.reasons) == set(NAMES)
         await c.grid.tasks.drain()
-        report = await Repair(c.grid).run_once()
+        report = await Repair(c.grid, Upkeep()).run_once()
         assert (report.paid, report.failed) == (0, 3)
 
 
@@ -85,6 +89,103 @@ async def test_a_slow_site_is_helped_out_by_another() -> None:
         assert c.grid.health()["a"].up
         await c.grid.tasks.drain()
         assert not await c["b"].debts()
+
+
+def gets(c: Cluster) -> dict[str, int]:
+    """How often each site was asked for an object."""
+    return {name: sum(call.method == "get" for call in c[name].objects.calls) for name in NAMES}
+
+
+async def test_a_slow_site_costs_one_reader_his_patience_and_not_each() -> None:
+    async with cluster(hedge_after_s=0.05, timeout_s=60) as c:
+        stored = await c.grid.store(arrival(), [CONTENT])
+        c["a"].fail(Fault.HANG, "get", "identity")
+        for _ in range(20):
+            assert await read(c.grid, stored.version) == CONTENT
+        assert gets(c) == {"a": 1, "b": 20, "c": 0}
+
+
+async def test_a_slow_site_that_probes_find_quick_is_asked_first_again() -> None:
+    async with cluster(hedge_after_s=0.05, timeout_s=60) as c:
+        stored = await c.grid.store(arrival(), [CONTENT])
+        c["a"].fail(Fault.HANG, "get")
+        await read(c.grid, stored.version)
+        await c.heal()
+        await c.grid.sites.probe()
+        await read(c.grid, stored.version)
+        assert gets(c) == {"a": 2, "b": 1, "c": 0}
+
+
+async def test_readers_at_a_site_that_hangs_go_on_elsewhere_once_it_is_found_down() -> None:
+    async with cluster(hedge_after_s=60, timeout_s=60) as c:
+        stored = await c.grid.store(arrival(), [CONTENT])
+        c["a"].fail(Fault.HANG)
+        async with asyncio.timeout(10):
+            found = await asyncio.gather(*(read(c.grid, stored.version) for _ in range(30)))
+        assert found == [CONTENT] * 30
+        assert not c.grid.health()["a"].up
+        await c.grid.tasks.drain()
+        assert not await c["b"].debts()
+
+
+async def test_a_site_whose_catalogue_is_gone_is_read_from_when_the_others_have_no_copy() -> None:
+    async with cluster() as c:
+        stored = await c.grid.store(arrival(), [CONTENT])
+        c["c"].catalogue.script = lambda call: Fault.BEFORE
+        await c.grid.sites.probe()
+        for name in ("a", "b"):
+            memory = c[name].objects.objects
+            assert isinstance(memory, MemoryObjects)
+            del memory.objects[stored.version.key]
+        assert not c.grid.health()["c"].up
+        assert await read(c.grid, stored.version) == CONTENT
+
+
+async def test_a_fault_of_one_object_is_a_debt_and_takes_no_site_down() -> None:
+    async with cluster() as c:
+        stored = await c.grid.store(arrival(), [CONTENT])
+        c["a"].fail(Fault.OBJECT, "get")
+        assert await read(c.grid, stored.version) == CONTENT
+        assert c.grid.health()["a"].state is SiteState.UP
+        assert gets(c) == {"a": 1, "b": 1, "c": 0}
+        await c.grid.tasks.drain()
+        assert ("a", stored.version.digest) in await c["b"].debts()
+
+
+async def test_a_site_whose_own_key_cannot_be_looked_up_is_not_said_to_have_a_bad_copy() -> None:
+    async with cluster() as c:
+        stored = await c.grid.store(arrival(), [CONTENT])
+        c["a"].objects.script = lambda call: Fault.OBJECT if call.method == "get" else None
+        c["a"].catalogue.script = lambda call: Fault.BEFORE if call.method == "rows_of" else None
+        assert await read(c.grid, stored.version) == CONTENT
+        await c.grid.tasks.drain()
+        assert not await c["b"].debts()
+
+
+@pytest.mark.parametrize(
+    ("fault", "expected"),
+    [
+        (Fault.CORRUPT, BadCopy),
+        (Fault.OBJECT, ObjectFault),
+        (Fault.BEFORE, SiteFailed),
+        (None, None),
+    ],
+)
+async def test_one_sites_own_copy_is_read_and_checked_and_nobody_is_told(
+    fault: Fault | None, expected: type[Exception] | None
+) -> None:
+    async with cluster() as c:
+        stored = await c.grid.store(arrival(), [CONTENT])
+        c["b"].script(lambda call: fault if call.method == "get" else None)
+        async with aclosing(c.grid.read_at(c.grid.sites["b"], stored.version)) as pieces:
+            if expected is None:
+                assert [piece async for piece in pieces] == [CONTENT]
+            else:
+                with pytest.raises(expected):
+                    await anext(pieces)
+        assert gets(c)["a"] == gets(c)["c"] == 0
+        await c.grid.tasks.drain()
+        assert not await c["a"].debts()
 
 
 async def test_a_quick_site_is_the_only_one_asked() -> None:

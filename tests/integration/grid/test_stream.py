@@ -15,9 +15,10 @@ from cluster.nouns import BLOCK_BYTES
 from storage_node.catalogue.protocol import Row
 from storage_node.grid import keys, manifest
 from storage_node.grid.arrival import Stored
+from storage_node.grid.lane import Block, Lane
 from storage_node.grid.write import NotEnoughSites
 from storage_node.site.failing import Call, Fault
-from storage_node.upkeep.repair import Repair
+from storage_node.site.protocol import ObjectFault
 from storage_node.upkeep.verify import verify
 from tests.integration.grid.cluster import NAMES, PROVENANCE, Cluster, arrival, cluster
 
@@ -104,9 +105,32 @@ async def test_a_site_that_fails_on_the_way_is_owed_and_repaired(
         assert ("b", stored.version.digest) in await c["a"].debts() & await c["c"].debts()
         await c.heal()
         await c.grid.tasks.drain()
-        await Repair(c.grid).run_once()
+        await c.repair()
         await check_copy(c, stored, set(NAMES))
         await c.check_everywhere(stored.version.digest)
+
+
+@pytest.mark.parametrize("method", ["write", "complete", "put"])
+async def test_a_site_that_is_given_up_keeps_nothing_unfinished(tmp_path: Path, method: str) -> None:
+    async with cluster(tmp_path) as c:
+        c["b"].script(
+            lambda call: Fault.BEFORE if (call.method, call.number) == (method, method == "write") else None
+        )
+        stored = await stream(c, LARGE[: BLOCK_BYTES + 5])
+        assert stored.owed == ("b",)
+        await c.grid.tasks.drain()
+        assert list((tmp_path / "b/objects/_incoming").iterdir()) == []
+
+
+async def test_what_lacks_a_block_is_never_made_an_object() -> None:
+    async with cluster() as c:
+        c["b"].fail(Fault.OBJECT, "write")
+        lane = Lane(c.grid.sites["b"], "key", sites=c.grid.sites, tasks=c.grid.tasks, changed=lambda: None)
+        lane.send(Block([b"block"], 5, sha256(b"block").hexdigest()))
+        version = arrival().version(digest="", key="key", size_bytes=5)
+        with pytest.raises(ObjectFault):
+            await lane.finish(Row(version, PROVENANCE, b""))
+        assert "complete" not in {call.method for call in c["b"].objects.calls}
 
 
 async def test_two_sites_that_fail_on_the_way_end_it_at_once(tmp_path: Path) -> None:
@@ -147,17 +171,81 @@ async def test_one_that_is_given_up_leaves_nothing(tmp_path: Path) -> None:
             assert not await c[name].rows()
 
 
-async def test_no_more_than_two_blocks_are_held() -> None:
-    async with cluster() as c:
-        c["c"].fail(Fault.HANG, "write")
+async def test_no_more_is_taken_than_one_block_and_two_on_their_way() -> None:
+    async with cluster(grace_s=60) as c:
+        for name in ("b", "c"):
+            c[name].fail(Fault.HANG, "write")
         async with await c.grid.stream(arrival().instance) as writing:
-            await writing.write([LARGE[: BLOCK_BYTES * 2 - 1]])
-            more = asyncio.create_task(writing.write([LARGE[:BLOCK_BYTES]]))
-            await c["c"].objects.hanging.wait()
+            await writing.write([LARGE[: BLOCK_BYTES * 3 - 1]])
+            more = asyncio.create_task(writing.write([LARGE[:1]]))
             await asyncio.sleep(0.05)
             assert not more.done()
+            c["b"].heal()
             c["c"].heal()
             await more
+
+
+async def test_a_site_that_cannot_keep_up_is_given_up_after_its_grace_and_owed() -> None:
+    async with cluster(grace_s=0.2, timeout_s=60) as c:
+        c["c"].fail(Fault.HANG, "write")
+        started = asyncio.get_running_loop().time()
+        stored = await stream(c, LARGE)
+        assert (stored.copies, stored.owed) == (("a", "b"), ("c",))
+        assert asyncio.get_running_loop().time() - started < 10
+        assert c.grid.health()["c"].up
+        await c.check_acknowledged(stored.version.digest)
+        c["c"].heal()
+        await c.grid.tasks.drain()
+        await c.repair()
+        await c.check_everywhere(stored.version.digest)
+
+
+async def test_a_site_that_is_a_block_behind_holds_up_nobody_and_catches_up() -> None:
+    async with cluster(grace_s=60, timeout_s=60) as c:
+        c["c"].fail(Fault.HANG, "write")
+        async with await c.grid.stream(arrival().instance) as writing:
+            await writing.write([LARGE[: BLOCK_BYTES * 2]])
+            c["c"].heal()
+            await writing.write([LARGE[BLOCK_BYTES * 2 :]])
+            stored = await writing.complete(arrival())
+        assert stored.copies == NAMES
+        await c.check_everywhere(stored.version.digest)
+
+
+async def test_what_two_of_three_sites_wait_for_is_no_reason_to_give_one_up() -> None:
+    async with cluster(grace_s=0.01, timeout_s=60) as c:
+        for name in ("b", "c"):
+            c[name].fail(Fault.HANG, "write")
+        async with await c.grid.stream(arrival().instance) as writing:
+            more = asyncio.create_task(writing.write([LARGE]))
+            await asyncio.sleep(0.1)
+            assert not more.done()
+            c["b"].heal()
+            await more
+            stored = await writing.complete(arrival())
+        assert stored.owed == ("c",)
+        await c.check_acknowledged(stored.version.digest)
+
+
+async def test_a_site_that_hangs_at_the_beginning_holds_up_nobody() -> None:
+    async with cluster(grace_s=0.1, timeout_s=60) as c:
+        c["a"].fail(Fault.HANG, "upload")
+        stored = await stream(c, LARGE)
+        assert stored.owed == ("a",)
+        await c.check_acknowledged(stored.version.digest)
+
+
+async def test_a_fault_of_our_own_in_one_lane_ends_that_lane_alone() -> None:
+    def script(call: Call) -> Fault | None:
+        if call.method == "write":
+            raise ZeroDivisionError
+        return None
+
+    async with cluster(grace_s=60) as c:
+        c["b"].objects.script = script
+        stored = await stream(c, LARGE)
+        assert stored.owed == ("b",)
+        await c.check_acknowledged(stored.version.digest)
 
 
 @pytest.mark.parametrize("turns", range(0, 60, 4))
@@ -184,7 +272,7 @@ async def test_a_block_that_is_rotten_is_taken_from_another_site(tmp_path: Path)
         rot(tmp_path / "c/objects" / stored.version.key, 4 * BLOCK_BYTES)
         assert b"".join(await read(c, stored)) == LARGE
         await c.grid.tasks.drain()
-        await Repair(c.grid).run_once()
+        await c.repair()
         await check_copy(c, stored, {"a", "b"})
 
 
@@ -221,7 +309,7 @@ async def test_a_version_that_has_another_key_at_one_site_is_found_verified_and_
         for version in (first.version, second.version):
             assert b"".join(await read(c, replace(first, version=version))) == content
         await c.grid.tasks.drain()
-        await Repair(c.grid).run_once()
+        await c.repair()
         assert (await verify(c.grid)).complete
         for name in NAMES:
             row = await own_row(c, name)

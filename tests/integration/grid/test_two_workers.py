@@ -9,13 +9,15 @@ from datetime import timedelta
 
 import pytest
 
+from cluster.settings import Upkeep
 from storage_node.grid.grid import Grid
 from storage_node.grid.write import NotEnoughSites
 from storage_node.site.failing import Call, Fault, Script
 from storage_node.upkeep.repair import Repair
-from tests.integration.grid.cluster import NAMES, PROVENANCE, Cluster, arrival, cluster
+from tests.integration.grid.cluster import NAMES, PROVENANCE, Cluster, arrival, cluster, writing
 
 TIMEOUT_S = 0.05
+UPKEEP = Upkeep(repair_interval_s=0.005)
 CONTENTS = [[b"%d" % number] for number in range(4)]
 """Versions of one instance: what two writers have to agree on."""
 
@@ -28,7 +30,7 @@ async def test_whatever_two_workers_do_at_once_all_sites_come_to_the_same(seed: 
         await other.start()
         for site in c.sites.values():
             site.script(faults(chance))
-        repairs = [asyncio.create_task(Repair(grid).run_forever(0.005)) for grid in (c.grid, other)]
+        repairs = [asyncio.create_task(Repair(grid, UPKEEP).run_forever()) for grid in (c.grid, other)]
         acknowledged = set().union(
             *await asyncio.gather(*(write(grid, chance) for grid in (c.grid, other) * 2))
         )
@@ -40,7 +42,7 @@ async def test_whatever_two_workers_do_at_once_all_sites_come_to_the_same(seed: 
         for digest in acknowledged:
             await c.check_acknowledged(digest)
         await c.grid.sites.wait_until(lambda health: all(site.up for site in health.values()))
-        await Repair(c.grid).run_once()
+        await c.repair()
         for digest in acknowledged:
             await c.check_everywhere(digest)
         await other.close()
@@ -49,10 +51,7 @@ async def test_whatever_two_workers_do_at_once_all_sites_come_to_the_same(seed: 
 def second_worker(c: Cluster) -> Grid:
     return Grid(
         [c.grid.sites[name] for name in NAMES],
-        copies_before_success=2,
-        straggler_grace_s=0.005,
-        site_timeout_s=TIMEOUT_S,
-        probe_interval_s=0.02,
+        writing(straggler_grace_s=0.005, site_timeout_s=TIMEOUT_S, probe_interval_s=0.02),
     )
 
 

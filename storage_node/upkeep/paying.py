@@ -1,0 +1,203 @@
+"""One debt is paid: a site is given a version or a fact that it is owed, and the note of it is removed.
+
+Whatever is done here may be done twice, by any number of processes at once, and stopped at any moment: the
+object goes first, its row after, and the debt last. Nothing is decided: a deletion is handed on as it is, and
+what was deleted comes to a site with its facts before its row, so that it shows nowhere on the way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+import structlog
+from prometheus_client import Counter
+
+from cluster.nouns import Debt
+from storage_node.grid import rows
+from storage_node.grid.read import NoCopy
+from storage_node.grid.sites import SiteFailed
+from storage_node.grid.write import NotEnoughSites
+from storage_node.site.protocol import ObjectFault
+from storage_node.upkeep.copying import Copying
+from storage_node.upkeep.notes import MENDED
+from storage_node.upkeep.pace import Pace, all_of
+
+if TYPE_CHECKING:
+    from cluster.nouns import Fact, Instance
+    from cluster.settings import Upkeep
+    from storage_node.catalogue.protocol import Row
+    from storage_node.grid.grid import Grid
+    from storage_node.grid.sites import GridSite
+
+_DEBTS = Counter(
+    "atria_repair_debts_total", "Attempts to pay a debt, by the site that is owed", ["site", "outcome"]
+)
+
+_NOT_VERIFIED: Final = datetime(1970, 1, 1, tzinfo=UTC)
+"""When a copy was verified that nobody looked at now: it changes no row that is there."""
+
+log = structlog.get_logger()
+
+
+class Outcome(enum.StrEnum):
+    """What became of a debt."""
+
+    PAID = "paid"
+    FAILED = "failed"
+    """It could not be paid now."""
+    UNREADABLE = "unreadable"
+    """Every site was asked, and none has a good copy."""
+
+
+class _Unknown(Exception):
+    """No catalogue that answers knows what is owed."""
+
+
+class Paying:
+    """Pays debts, at each site so many at a time.
+
+    Parameters
+    ----------
+    grid : Grid
+    upkeep : Upkeep
+        How fast, and how many objects are copied to one site at the same time. More debts may be under way:
+        while the objects of some are copied, the rows of others are added, many in one transaction.
+    """
+
+    def __init__(self, grid: Grid, upkeep: Upkeep) -> None:
+        self._grid = grid
+        self._sites = grid.sites
+        self._copying = Copying(grid, Pace(upkeep.repair_rate_bytes_per_s))
+        self._now = grid.now
+        self._turns = {name: asyncio.Semaphore(upkeep.repair_at_once) for name in self._sites.names}
+
+    async def pay(self, debt: Debt) -> Outcome:
+        """Pay a debt; it need not be noted anywhere. What goes wrong is logged and counted, not raised."""
+        try:
+            await self._pay(debt)
+        except NoCopy as error:
+            everywhere = len(self._sites.up()) == len(self._sites.names)
+            return _unpaid(debt, str(error), Outcome.UNREADABLE if everywhere else Outcome.FAILED)
+        except (NotEnoughSites, SiteFailed, ObjectFault, _Unknown) as error:
+            return _unpaid(debt, str(error), Outcome.FAILED)
+        except Exception as error:  # one debt that is at fault must not keep the others from being paid
+            log.exception("repair.fault", site=debt.site, digest=debt.digest)
+            return _unpaid(debt, repr(error), Outcome.FAILED)
+        _DEBTS.labels(site=debt.site, outcome=Outcome.PAID).inc()
+        log.debug("repair.paid", site=debt.site, digest=debt.digest)
+        return Outcome.PAID
+
+    async def _pay(self, debt: Debt) -> None:
+        site = self._sites[debt.site]
+        at_sites = await self._grid.rows_at_sites(debt.instance)
+        merged = {row.version.digest: row for row in rows.merge(at_sites.values())}
+        if debt.digest in merged:
+            await self._pay_version(merged[debt.digest], site, at_sites)
+        else:
+            await self._pay_fact(debt, site)
+
+    async def _pay_version(self, row: Row, site: GridSite, at_sites: Mapping[str, Sequence[Row]]) -> None:
+        version = row.version
+        own = next((there.version.key for there in at_sites.get(site.name, ()) if _is_of(there, row)), None)
+        wanted = own or version.key
+        async with self._turns[site.name]:
+            key = await self._copying.version(row, site, wanted)
+            verified_at = self._now()
+        await self._give_facts(version.instance, site)
+        if key != wanted:
+            await self._relocate(row, site, key)
+        placed = replace(row, version=replace(version, key=key))
+        held = await self._add(placed, site, at_sites, verified_at)
+        if key != wanted and own is None:
+            # Its writer may have added the row meanwhile, with the key that cannot be written.
+            await self._relocate(row, site, key)
+        await self._at_all(lambda other: other.catalogue.settle(site.name, held))
+        MENDED.labels(kind="version", site=site.name).inc()
+
+    async def _relocate(self, row: Row, site: GridSite, key: str) -> None:
+        relocate = site.catalogue.relocate(row.version.instance, row.version.digest, key)
+        await self._sites.ask(site, relocate)
+
+    async def _pay_fact(self, debt: Debt, site: GridSite) -> None:
+        at_sites = await self._grid.facts_at_sites(debt.instance)
+        facts = {fact.digest: fact for known in at_sites.values() for fact in known}
+        if debt.digest not in facts:
+            raise _Unknown("no catalogue that can be reached has its row")
+        async with self._turns[site.name]:
+            await self._give_fact(facts[debt.digest], site)
+        await self._at_all(lambda other: other.catalogue.forgive(debt))
+        MENDED.labels(kind="fact", site=site.name).inc()
+
+    async def _give_facts(self, instance: Instance, site: GridSite) -> None:
+        """Give a site what was decided about an instance and it does not know; their debts are paid later."""
+        at_sites = await self._grid.facts_at_sites(instance)
+        known = {fact.digest for fact in at_sites.get(site.name, ())}
+        lacking = {fact.digest: fact for facts in at_sites.values() for fact in facts}
+        for digest in sorted(lacking.keys() - known):
+            await self._give_fact(lacking[digest], site)
+
+    async def _give_fact(self, fact: Fact, site: GridSite) -> None:
+        await self._copying.fact(fact, site)
+        await self._sites.ask(site, site.catalogue.decide(fact))
+
+    async def _add(
+        self, row: Row, site: GridSite, at_sites: Mapping[str, Sequence[Row]], verified_at: datetime
+    ) -> Row:
+        """Add the row at a site, and see to it that it is the same wherever it is; return it so."""
+        version = row.version
+        known = {name: there for name, answer in at_sites.items() for there in answer if _is_of(there, row)}
+        unheard = [
+            Debt(name, version.instance, version.digest)
+            for name in self._sites.names
+            if name not in at_sites and name != site.name
+        ]
+        orders = {name: there.order for name, there in known.items()}
+        behind = [name for name, there in known.items() if name != site.name and not _is_same(there, row)]
+        behind.append(site.name)
+        while behind:
+            added = await all_of(self._add_at(name, site, row, unheard, verified_at) for name in behind)
+            orders |= zip(behind, added, strict=True)
+            row = replace(row, order=max(orders.values()))
+            behind = [name for name, order in orders.items() if order < row.order]
+        return row
+
+    async def _add_at(
+        self, name: str, owed: GridSite, row: Row, debts: Sequence[Debt], verified_at: datetime
+    ) -> int:
+        """Add the row at the site that is owed it, or raise that which another one has."""
+        site = self._sites[name]
+        if name == owed.name:
+            call = owed.catalogue.add(row, verified_at=verified_at)
+        else:
+            call = site.catalogue.add(row, debts, verified_at=_NOT_VERIFIED)
+        return (await self._sites.ask(site, call)).order
+
+    async def _at_all(self, call: Callable[[GridSite], Awaitable[None]]) -> None:
+        """Ask every site that is up, at once."""
+
+        async def ask(site: GridSite) -> None:
+            await self._sites.ask(site, call(site))
+
+        await all_of(map(ask, self._sites.up()))
+
+
+def _unpaid(debt: Debt, reason: str, outcome: Outcome) -> Outcome:
+    _DEBTS.labels(site=debt.site, outcome=outcome).inc()
+    if outcome is Outcome.UNREADABLE:
+        log.error("repair.unreadable", site=debt.site, digest=debt.digest, reason=reason)
+    else:
+        log.warning("repair.not_paid", site=debt.site, digest=debt.digest, reason=reason)
+    return outcome
+
+
+def _is_of(one: Row, other: Row) -> bool:
+    return one.version.digest == other.version.digest
+
+
+def _is_same(one: Row, other: Row) -> bool:
+    return (one.order, one.provenance) == (other.order, other.provenance)

@@ -1,0 +1,161 @@
+"""The studies of all sites side by side, and what each site has of one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
+
+import structlog
+
+from cluster.nouns import Debt, Instance, Provenance
+from storage_node.grid.sites import SiteFailed
+
+if TYPE_CHECKING:
+    from cluster.nouns import Fact
+    from storage_node.catalogue.protocol import Entry, Row, StudySummary
+    from storage_node.grid.grid import Grid
+    from storage_node.grid.sites import GridSite, Sites
+
+T = TypeVar("T")
+
+Name: TypeAlias = tuple[Instance, str]
+"""What names a version or a fact: its instance and its digest."""
+
+_PAGE: Final = 256
+"""Answers that are read from a site within one time limit."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What one site has of a study, or of an instance."""
+
+    versions: Mapping[Name, tuple[int, Provenance]]
+    """The `order` and the provenance of each version."""
+    facts: frozenset[Name]
+
+    @classmethod
+    def of(cls, entries: Iterable[Entry], facts: Iterable[Fact]) -> Held:
+        """Return what a walk says."""
+        return cls(
+            {(entry.instance, entry.digest): (entry.order, entry.provenance) for entry in entries},
+            _names(facts),
+        )
+
+    @classmethod
+    def of_rows(cls, rows: Iterable[Row], facts: Iterable[Fact]) -> Held:
+        """Return what rows say."""
+        return cls(
+            {(row.version.instance, row.version.digest): (row.order, row.provenance) for row in rows},
+            _names(facts),
+        )
+
+
+def _names(facts: Iterable[Fact]) -> frozenset[Name]:
+    return frozenset((fact.instance, fact.digest) for fact in facts)
+
+
+def owed(held: Mapping[str, Held]) -> list[Debt]:
+    """Return what each site is owed by the union of all: facts first, in a fixed order.
+
+    A site is owed a fact, or a version, that it lacks, and a version of which it has a lower order or a later
+    provenance than another site.
+    """
+    facts = sorted({name for of_site in held.values() for name in of_site.facts})
+    debts = [
+        Debt(site, *name) for name in facts for site, of_site in held.items() if name not in of_site.facts
+    ]
+    for name in sorted({name for of_site in held.values() for name in of_site.versions}):
+        known = [of_site.versions[name] for of_site in held.values() if name in of_site.versions]
+        merged = max(order for order, _ in known), min(provenance for _, provenance in known)
+        debts += [Debt(site, *name) for site, of_site in held.items() if of_site.versions.get(name) != merged]
+    return debts
+
+
+async def held_of_study(sites: Sites, site: GridSite, study_instance_uid: str) -> Held:
+    """Return what a site has of a study.
+
+    Raises
+    ------
+    SiteFailed
+    """
+    walk = asked(sites, site, site.catalogue.walk(study_instance_uid))
+    entries = [entry async for entry in walk]
+    return Held.of(entries, await sites.ask(site, site.catalogue.facts_in(study_instance_uid)))
+
+
+async def held_of_instance(grid: Grid, instance: Instance) -> dict[str, Held]:
+    """Return what each site that answers has of an instance.
+
+    Raises
+    ------
+    NotEnoughSites
+        None answers.
+    """
+    rows, facts = await asyncio.gather(grid.rows_at_sites(instance), grid.facts_at_sites(instance))
+    return {name: Held.of_rows(rows[name], facts[name]) for name in rows if name in facts}
+
+
+async def side_by_side(
+    sites: Sites, chosen: Sequence[GridSite], failed: set[str]
+) -> AsyncGenerator[tuple[str, dict[str, StudySummary]]]:
+    """Yield each study that any of the sites knows, by UID, with the summary of each site that knows it.
+
+    A site that does not go on is noted in `failed`: from then on, nothing that is yielded is about it.
+    """
+    walks = {site.name: asked(sites, site, site.catalogue.studies()) for site in chosen}
+    heads: dict[str, StudySummary] = {}
+
+    async def go_on(name: str) -> None:
+        heads.pop(name, None)
+        try:
+            head = await anext(walks[name], None)
+        except SiteFailed as error:
+            log.warning("upkeep.walk_failed", site=name, reason=error.reason)
+            failed.add(name)
+        else:
+            if head is not None:
+                heads[name] = head
+
+    try:
+        await asyncio.gather(*map(go_on, walks))
+        while heads:
+            uid = min(head.study_instance_uid for head in heads.values())
+            summaries = {name: head for name, head in heads.items() if head.study_instance_uid == uid}
+            yield uid, summaries
+            await asyncio.gather(*map(go_on, summaries))
+    finally:
+        for walk in walks.values():
+            await walk.aclose()
+
+
+async def asked(sites: Sites, site: GridSite, answers: AsyncIterator[T]) -> AsyncGenerator[T]:
+    """Yield what a site answers, page by page: each has the time limit of one call.
+
+    Raises
+    ------
+    SiteFailed
+    """
+    generator: AsyncGenerator[T] = answers if isinstance(answers, AsyncGenerator) else _generator(answers)
+    async with aclosing(generator):
+        while page := await sites.ask(site, _page(generator)):
+            for answer in page:
+                yield answer
+
+
+async def _page(answers: AsyncIterator[T]) -> list[T]:
+    page: list[T] = []
+    async for answer in answers:
+        page.append(answer)
+        if len(page) == _PAGE:
+            break
+    return page
+
+
+async def _generator(answers: AsyncIterator[T]) -> AsyncGenerator[T]:
+    async for answer in answers:
+        yield answer
