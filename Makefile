@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help up demo test check bench lock clean
+.PHONY: help up demo test check bench servers lock clean
 
 help:  ## list the tasks
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -15,7 +15,7 @@ up: $(READY)  ## start a cluster on this host; Ctrl-C ends it
 demo: $(READY)  ## send real images, kill a worker, lose two sites, get everything back
 	@exec $(BIN)/atria demo $(ARGS)
 
-test: $(READY)  ## run all tests
+test: servers  ## run all tests
 	@$(BIN)/python -m tests.tools
 	$(BIN)/pytest -n 2 $(ARGS)
 
@@ -25,9 +25,12 @@ check: $(READY)  ## lint, types, and which package may import which
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-bench: $(READY)  ## compare with raw baselines and peers; prints a table of ratios
+bench: servers  ## compare with raw baselines and peers; prints a table of ratios
 	@$(BIN)/python -m tests.tools --bench
 	$(BIN)/python -m tests.bench $(ARGS)
+
+servers: $(READY)  ## build the real servers that tests and bench run against, once (4 minutes)
+	@$(BIN)/python -m tests.servers
 
 lock: $(READY)  ## resolve the dependencies anew
 	$(BIN)/pip-compile -q --upgrade --strip-extras --generate-hashes --allow-unsafe --no-header \

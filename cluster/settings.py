@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Final, Self
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -130,27 +131,101 @@ class Site(_Table):
 
     name: SiteName
     objects: str
-    """`file:///an/absolute/folder`."""
+    """`file:///an/absolute/folder`, or `s3://bucket`."""
     catalogue: str
     """`sqlite:////an/absolute/file`."""
+    endpoint: str | None = None
+    """Where the bucket's server is: `https://host:port`. This and all below are for `s3://` only."""
+    region: Annotated[str, Field(min_length=1)] = "us-east-1"
+    path_style: bool = True
+    """Whether the bucket is named in the path of a URL, or else in its host name."""
+    ca_file: Path | None = None
+    """Certificates (PEM) that are trusted to name the server, instead of those of the system."""
+    credentials_file: Path | None = None
+    """AWS shared credentials file; without it the environment has them (`deploy.credentials`)."""
+    credentials_profile: Annotated[str, Field(min_length=1)] = "default"
+    """Section of that file."""
+    require_versioning: bool = True
+    """Report a bucket that is not versioned: what is removed from it cannot be named exactly."""
+    require_object_lock: bool = True
+    """Report a bucket without object lock: nothing in it can be protected from removal."""
 
     @model_validator(mode="after")
-    def _known_schemes(self) -> Self:
-        if not self.objects.startswith("file:///"):
-            raise ValueError(f"objects: expected file:///FOLDER, found {self.objects!r}")
+    def _checked(self) -> Self:
         if not self.catalogue.startswith("sqlite:////"):
-            raise ValueError(f"catalogue: expected sqlite:////FILE, found {self.catalogue!r}")
+            raise self._expected("catalogue", "sqlite:////FILE", self.catalogue)
+        if self.is_s3:
+            self._check_s3()
+        elif not self.objects.startswith("file:///"):
+            raise self._expected("objects", "file:///FOLDER or s3://BUCKET", self.objects)
+        elif misplaced := sorted(self.model_fields_set & _S3_ONLY):
+            raise self._error(misplaced[0], f"is for s3://BUCKET only, and objects is {self.objects}")
         return self
+
+    def _check_s3(self) -> None:
+        if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", self.objects):
+            raise self._expected("objects", "s3://BUCKET, of 3 to 63 of a-z, 0-9, . and -", self.objects)
+        if self.endpoint is None:
+            raise self._error("endpoint", "expected https://HOST:PORT of the server, found nothing")
+        try:
+            url = urlsplit(self.endpoint)
+            port = url.port
+        except ValueError as error:
+            raise self._error("endpoint", f"expected https://HOST:PORT, found no URL: {error}") from error
+        if url.username is not None or url.password is not None:
+            raise self._error("endpoint", "expected no credentials: name a file (credentials_file) for them")
+        if (
+            url.scheme not in _DEFAULT_PORTS
+            or not url.hostname
+            or port == 0
+            or url.path.strip("/")
+            or url.query
+            or url.fragment
+        ):
+            raise self._expected("endpoint", "https://HOST:PORT or http://HOST:PORT", self.endpoint)
+        if self.ca_file is not None and url.scheme != "https":
+            raise self._error("ca_file", f"is for https only, and the endpoint is {self.endpoint}")
+
+    def _expected(self, key: str, expected: str, found: str) -> ValueError:
+        # Whatever was mistaken for a URL may hold credentials.
+        return self._error(key, f"expected {expected}, found {re.sub(r'//.*@', '//…@', found)!r}")
+
+    def _error(self, key: str, said: str) -> ValueError:
+        return ValueError(f"site {self.name}: {key}: {said}")
+
+    @property
+    def is_s3(self) -> bool:
+        """Whether its objects are in a bucket, and not in a folder."""
+        return self.objects.startswith("s3://")
+
+    @property
+    def bucket(self) -> str:
+        """The bucket that holds the objects."""
+        assert self.is_s3
+        return self.objects.removeprefix("s3://")
+
+    @property
+    def bucket_url(self) -> str:
+        """The one URL that all spellings of its endpoint and bucket have in common."""
+        assert self.endpoint is not None
+        url = urlsplit(self.endpoint)
+        host = f"[{url.hostname}]" if ":" in (url.hostname or "") else url.hostname
+        return f"{url.scheme}://{host}:{url.port or _DEFAULT_PORTS[url.scheme]}/{self.bucket}"
 
     @property
     def objects_folder(self) -> Path:
         """The folder that holds the objects."""
+        assert not self.is_s3
         return Path(self.objects.removeprefix("file://"))
 
     @property
     def catalogue_file(self) -> Path:
         """The SQLite database."""
         return Path("/" + self.catalogue.removeprefix("sqlite:////"))
+
+
+_S3_ONLY: Final = frozenset(Site.model_fields) - {"name", "objects", "catalogue"}
+_DEFAULT_PORTS: Final = {"https": 443, "http": 80}
 
 
 class Destination(_Table):
@@ -194,6 +269,8 @@ class Settings(_Table):
     limits: Limits = Limits()
     writing: Writing = Writing()
     upkeep: Upkeep = Upkeep()
+    minio_binary: Path | None = None
+    """MinIO's program, for `atria up --sites minio`; found in `servers/` or PATH when it is not set."""
     sites: tuple[Site, ...] = ()
     destinations: tuple[Destination, ...] = ()
 
@@ -205,7 +282,8 @@ class Settings(_Table):
             object.__setattr__(self, "sites", tuple(_default_site(folder, name) for name in ("a", "b", "c")))
         for what, found in (
             ("a name", [site.name for site in self.sites]),
-            ("an objects folder", [str(site.objects_folder) for site in self.sites]),
+            ("an objects folder", [str(site.objects_folder) for site in self.sites if not site.is_s3]),
+            ("a bucket", [site.bucket_url for site in self.sites if site.is_s3]),
             ("a catalogue file", [str(site.catalogue_file) for site in self.sites]),
         ):
             if len(set(found)) != len(found):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import os
 import signal
 import sys
@@ -14,13 +13,11 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from deploy.errors import UserError
+from deploy.parent import die_with
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
-
-_PR_SET_PDEATHSIG: Final = 1
-_LIBC: Final = ctypes.CDLL(None, use_errno=True)
 
 _USER_ERROR: Final = 2
 """Exit code of a process that cannot start until somebody mends something; its last line says what."""
@@ -38,13 +35,39 @@ class Child:
     """A process of the cluster, run as a child in a session of its own.
 
     Its end is told to it by SIGTERM; should the supervisor die, the kernel tells it (PR_SET_PDEATHSIG).
+
+    Parameters
+    ----------
+    name : str
+    command : callable
+        Returns the command line: it is asked at each start.
+    log_file : Path
+        Where its standard output and error go.
+    environment : mapping of str to str, optional
+        Its whole environment, if not ours.
+    pid_file : Path, optional
+        Where its process id is written at each start.
+    orphan_signal : signal
+        What the kernel sends to it when the supervisor dies.
     """
 
-    def __init__(self, name: str, arguments: Callable[[], Sequence[str]], log_file: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        command: Callable[[], Sequence[str]],
+        log_file: Path,
+        *,
+        environment: Mapping[str, str] | None = None,
+        pid_file: Path | None = None,
+        orphan_signal: signal.Signals = signal.SIGTERM,
+    ) -> None:
         self.name = name
         self._restarts = 0
-        self._arguments = arguments
+        self._command = command
         self._log_file = log_file
+        self._environment = environment
+        self._pid_file = pid_file
+        self._orphan_signal = orphan_signal
         self._process: asyncio.subprocess.Process | None = None
         self._started = False
         self._stopping = asyncio.Event()
@@ -115,17 +138,16 @@ class Child:
         _rotate(self._log_file)
         with self._log_file.open("ab") as out:
             process = self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "deploy.command.main",
-                *self._arguments(),
+                *self._command(),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
+                env=self._environment,
                 start_new_session=True,
-                preexec_fn=partial(_die_with, os.getpid()),
+                preexec_fn=partial(die_with, os.getpid(), self._orphan_signal),
             )
         try:
+            self._note_pid(process.pid)
             if self._stopping.is_set():
                 self._signal(signal.SIGTERM)
             return await process.wait()
@@ -133,6 +155,14 @@ class Child:
             self._signal(signal.SIGKILL)
             await process.wait()
             raise
+
+    def _note_pid(self, pid: int) -> None:
+        if self._pid_file is None:
+            return
+        try:
+            self._pid_file.write_text(f"{pid}\n", "ascii")
+        except OSError as error:  # who wants to know it has to do without
+            log.warning("process.pid_not_noted", name=self.name, reason=str(error))
 
     def _signal(self, number: signal.Signals) -> None:
         if self._process is not None and self._process.returncode is None:
@@ -146,10 +176,9 @@ class Child:
         return f"{self.name} cannot be started ({_how(code)}): {lines[-1]} (all of it: {self._log_file})"
 
 
-def _die_with(parent: int) -> None:
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:  # it died before the kernel was told
-        os._exit(0)
+def atria(*arguments: str) -> list[str]:
+    """Return the command line of one of our own commands."""
+    return [sys.executable, "-m", "deploy.command.main", *arguments]
 
 
 def _how(code: int) -> str:

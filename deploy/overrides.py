@@ -33,6 +33,14 @@ class Overrides:
         UserError
             The file, or an option, is not what is expected.
         """
+        from deploy import minio_sites
+
+        settings = self._load()
+        if "sites" not in settings.model_fields_set and (kept := minio_sites.tables(settings.data_folder)):
+            return self._load(sites=kept)
+        return settings
+
+    def _load(self, **more: object) -> Settings:
         from cluster.settings import SettingsError, load
 
         top = _given(data_folder=self.data, workers=self.workers)
@@ -44,6 +52,7 @@ class Overrides:
             return load(
                 self.config and self.config.expanduser(),
                 **top,
+                **more,
                 **{name: table for name, table in tables.items() if table},
             )
         except SettingsError as error:

@@ -6,13 +6,14 @@ import asyncio
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from deploy import compose, pages
+from deploy import compose, minio, minio_sites, pages
 
 if TYPE_CHECKING:
     from cluster.coordination.protocol import Member
     from cluster.settings import Settings
-    from storage_node.catalogue.protocol import Catalogue, Counts
-    from storage_node.site.protocol import Objects
+    from deploy.minio_sites import RunningServer
+    from storage_node.catalogue.protocol import Counts
+    from storage_node.grid.sites import GridSite
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class SiteState:
 
     name: str
     state: str
-    """`up`, or why it is not."""
+    """`up`, `filling` (it takes writes and has no vote), or why it is down."""
     held: Counts | None = None
     """What its catalogue says that it holds; `debts` are those of *other* sites."""
 
@@ -67,18 +68,16 @@ async def look(settings: Settings) -> Overview:
     UserError
         There is no cluster in the data folder.
     """
-    stores, catalogues = compose.objects(settings), compose.catalogues(settings)
+    opened = compose.open_sites(settings)
     try:
         members = await compose.members(settings)
-        processes = await asyncio.gather(*(_process(member) for member in members))
-        sites = await asyncio.gather(
-            *(
-                _site(store, catalogue, settings.writing.site_timeout_s)
-                for store, catalogue in zip(stores, catalogues, strict=True)
-            )
+        processes = await asyncio.gather(
+            *(_process(member) for member in members),
+            *(_server(server) for server in minio_sites.running(settings)),
         )
+        sites = await asyncio.gather(*(_site(site, settings.writing.site_timeout_s) for site in opened))
     finally:
-        await asyncio.gather(*(store.close() for store in stores), *(one.close() for one in catalogues))
+        await asyncio.gather(*(half.close() for site in opened for half in (site.objects, site.catalogue)))
     return Overview(str(settings.data_folder), tuple(processes), tuple(sites))
 
 
@@ -101,18 +100,31 @@ async def _process(member: Member) -> Process:
     )
 
 
-async def _site(store: Objects, catalogue: Catalogue, timeout_s: float) -> SiteState:
+async def _server(server: RunningServer) -> Process:
+    return Process(
+        "minio",
+        f"minio-{server.site}",
+        "ready" if await minio.is_ready(server.address) else f"{server.address} does not answer",
+        None,
+        str(server.address),
+        server.pid,
+        server.started_at.isoformat(timespec="seconds"),
+        None,
+    )
+
+
+async def _site(site: GridSite, timeout_s: float) -> SiteState:
     from storage_node.catalogue.protocol import CatalogueUnavailable
     from storage_node.site.protocol import SiteUnavailable
 
     try:
         async with asyncio.timeout(timeout_s):
-            one, other = await store.identity(), await catalogue.identity()
+            one, other = await site.objects.identity(), await site.catalogue.identity()
             if one != other:
-                return SiteState(store.name, "its objects and its catalogue are of different sites")
-            counts = await catalogue.counts()
+                return SiteState(site.name, "its objects and its catalogue are of different sites")
+            counts = await site.catalogue.counts()
     except (SiteUnavailable, CatalogueUnavailable) as error:
-        return SiteState(store.name, error.reason)
+        return SiteState(site.name, error.reason)
     except TimeoutError:
-        return SiteState(store.name, f"no answer within {timeout_s:g} s")
-    return SiteState(store.name, "up", counts)
+        return SiteState(site.name, f"no answer within {timeout_s:g} s")
+    return SiteState(site.name, "filling" if site.membership.filling else "up", counts)

@@ -1,4 +1,4 @@
-"""The one-host start: balancer, workers and upkeep as child processes, kept alive until a signal."""
+"""The one-host start: all processes of a cluster as child processes, kept alive until a signal."""
 
 from __future__ import annotations
 
@@ -14,17 +14,19 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from cluster.coordination.protocol import RegistryUnavailable
-from deploy import compose, pages
-from deploy.child import Child
+from deploy import checks, compose, pages
+from deploy.child import Child, atria
 from deploy.errors import UserError
+from deploy.site_servers import SiteServers
 from deploy.watchdog import Watchdog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from cluster.coordination.protocol import Address, Member
     from cluster.settings import Settings
+    from deploy.minio import MinioServer
     from deploy.overrides import Overrides
 
 _READY_TIMEOUT_S: Final = 60.0
@@ -79,15 +81,32 @@ def sole_user(data_folder: Path) -> Iterator[None]:
 
 
 class Supervisor:
-    """Keeps one host's processes, from start until a signal."""
+    """Keeps one host's processes, from start until a signal.
+
+    Parameters
+    ----------
+    settings : Settings
+    overrides : Overrides
+        The settings again, as child processes are told them.
+    servers : mapping of str to MinioServer
+        The sites' own servers, by the sites' names: started first, ended last.
+    on_ready : callable
+        Told once where the cluster is.
+    """
 
     def __init__(
-        self, settings: Settings, overrides: Overrides, *, on_ready: Callable[[Ready], None]
+        self,
+        settings: Settings,
+        overrides: Overrides,
+        servers: Mapping[str, MinioServer],
+        *,
+        on_ready: Callable[[Ready], None],
     ) -> None:
         self._settings = settings
         self._overrides = overrides
         self._on_ready = on_ready
         self._registry = compose.registry(settings)
+        self._servers = SiteServers(settings, servers)
         self._balancer = self._child("balancer", "balancer")
         self._workers = [self._child("worker", f"worker-{i + 1}") for i in range(settings.workers)]
         self._upkeep = self._child("upkeep", "upkeep")
@@ -114,6 +133,8 @@ class Supervisor:
         try:
             await self._wait_for_former_balancer()
             async with asyncio.TaskGroup() as group:
+                await self._servers.start(group)
+                await checks.at_start(self._settings)
                 for child in self._children():
                     group.create_task(child.keep())
                 watching = [
@@ -131,7 +152,7 @@ class Supervisor:
     def _child(self, command: str, name: str) -> Child:
         return Child(
             name,
-            lambda: [command, f"--name={name}", *self._overrides.arguments()],
+            lambda: atria(command, f"--name={name}", *self._overrides.arguments()),
             self._settings.logs_folder / f"{name}.log",
         )
 
@@ -147,6 +168,7 @@ class Supervisor:
         self._cut_short = True
         for child in self._children():
             child.kill()
+        self._servers.kill()
 
     async def _wait_for_former_balancer(self) -> None:
         """Wait for one whose supervisor was killed: it holds its port until its associations are over."""
@@ -195,9 +217,10 @@ class Supervisor:
         return balancers[0] if page.status == HTTPStatus.OK else None
 
     async def _wind_down(self) -> None:
-        """First the front door, then who works behind it: nobody is sent to a worker that has gone."""
+        """Who sends ends before who is sent to: the front door, who works behind it, the sites' servers."""
         limit_s = self._settings.drain_timeout_s + _END_GRACE_S
         await self._balancer.stop(limit_s)
         async with asyncio.TaskGroup() as group:
             for child in (*self._workers, self._upkeep):
                 group.create_task(child.stop(limit_s))
+        await self._servers.stop()

@@ -10,7 +10,23 @@ from importlib.metadata import entry_points
 
 import typer
 
-from deploy.command import balancer, find, get, send, status, up, upkeep, verify, worker
+from deploy.command import (
+    balancer,
+    delete,
+    find,
+    get,
+    repair,
+    revive,
+    scrub,
+    send,
+    site,
+    status,
+    up,
+    upkeep,
+    verify,
+    where,
+    worker,
+)
 from deploy.errors import UserError
 
 _USERS = "Commands"
@@ -30,11 +46,12 @@ def build() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     for panel, modules in (
-        (_USERS, (up, send, find, get, status, verify)),
+        (_USERS, (up, send, find, get, delete, revive, status, where, verify, repair, scrub)),
         (_PROCESSES, (balancer, worker, upkeep)),
     ):
         for module in modules:
             app.command(module.__name__.rpartition(".")[2], rich_help_panel=panel)(module.command)
+    app.add_typer(site.app, name="site", rich_help_panel=_USERS)
     for found in entry_points(group="atria.commands"):
         app.command(name=found.name, rich_help_panel=_USERS)(found.load())
     return app

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 import json
 import sys
 from typing import TYPE_CHECKING, Annotated
@@ -21,6 +22,22 @@ Workers = Annotated[
 ]
 
 
+class SiteKind(enum.StrEnum):
+    """What the sites of a one-host cluster are."""
+
+    FOLDERS = "folders"
+    MINIO = "minio"
+
+
+Sites = Annotated[
+    SiteKind | None,
+    typer.Option(
+        help="What a new cluster has as sites: folders, or a MinIO server each.",
+        show_default="folders",
+    ),
+]
+
+
 def command(
     config: options.Config = None,
     data: options.Data = None,
@@ -29,6 +46,7 @@ def command(
     http_port: options.HttpPort = None,
     ae_title: options.AeTitle = None,
     workers: Workers = None,
+    sites: Sites = None,
     as_json: options.Json = False,
 ) -> None:
     """Start a cluster on this host: a balancer, workers, upkeep, and three sites in the data folder.
@@ -42,23 +60,40 @@ def command(
 
       atria up --data /srv/atria --host 0.0.0.0 --workers 4
 
+      atria up --sites minio --data /srv/atria
+
       atria up --dicom-port 0 --http-port 0 --json
     """
     import uvloop
 
     from cluster import telemetry
-    from deploy import compose
+    from deploy import making, minio_sites
     from deploy.supervisor import Supervisor, sole_user
 
     overrides = Overrides(config, data, host, dicom_port, http_port, ae_title, workers)
     settings = overrides.settings()
 
-    async def supervise() -> bool:
-        return await Supervisor(settings, overrides, on_ready=_print_json if as_json else _print_table).run()
-
     telemetry.configure("supervisor")
     with sole_user(settings.data_folder):
-        compose.prepare(settings)
+        has_servers = minio_sites.are_used(settings)
+        if has_servers and sites is SiteKind.FOLDERS:
+            raise UserError(
+                f"the cluster in {settings.data_folder} has its sites in MinIO servers: leave out --sites,"
+                " or choose another folder (--data)"
+            )
+        if has_servers or sites is SiteKind.MINIO:
+            minio_sites.choose(settings)
+            settings = overrides.settings()
+        servers = minio_sites.servers(settings)
+        if servers:
+            making.make_folders(settings)  # the sites are made when their servers run
+        else:
+            making.prepare(settings)
+
+        async def supervise() -> bool:
+            on_ready = _print_json if as_json else _print_table
+            return await Supervisor(settings, overrides, servers, on_ready=on_ready).run()
+
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             all_finished = runner.run(supervise())
     if not all_finished:

@@ -15,17 +15,28 @@ def command(
     ae_title: options.AeTitle = None,
     name: options.Name = "upkeep",
 ) -> None:
-    """Run one upkeep process: it brings sites that were away up to date."""
+    """Run one upkeep process: it brings sites that were away up to date, and looks after every copy.
+
+    Any number may run at once.
+    """
     import asyncio
 
     from deploy import compose
     from deploy.process import serve
+    from deploy.roster import RecordRoster
     from deploy.upkeep import run
 
     settings = Overrides(config, data, host, dicom_port, http_port, ae_title).settings()
 
     async def body(stop: asyncio.Event) -> None:
         async with compose.running_grid(settings) as grid:
-            await run(grid, compose.registry(settings), stop, name=name)
+            await run(
+                grid,
+                compose.registry(settings),
+                stop,
+                name=name,
+                upkeep=settings.upkeep,
+                roster=RecordRoster(settings),
+            )
 
     serve(settings, name, body)

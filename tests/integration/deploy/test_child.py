@@ -9,14 +9,14 @@ import pytest
 
 from cluster.coordination.folder import FolderRegistry
 from cluster.coordination.protocol import Member
-from deploy.child import Child
+from deploy.child import Child, atria
 from deploy.errors import UserError
 from tests.integration.deploy.atria import is_alive
 
 
 def balancer(tmp_path: Path) -> Child:
-    arguments = ("balancer", f"--data={tmp_path}", "--dicom-port=0", "--http-port=0")
-    return Child("balancer", lambda: arguments, tmp_path / "balancer.log")
+    command = atria("balancer", f"--data={tmp_path}", "--dicom-port=0", "--http-port=0")
+    return Child("balancer", lambda: command, tmp_path / "balancer.log")
 
 
 async def announced(tmp_path: Path, other_than: int = 0) -> Member:
@@ -30,13 +30,13 @@ async def announced(tmp_path: Path, other_than: int = 0) -> Member:
 
 
 async def test_a_child_that_cannot_start_ends_at_once_with_its_own_words(tmp_path: Path) -> None:
-    child = Child("status", lambda: ["status", f"--data={tmp_path}"], tmp_path / "status.log")
+    child = Child("status", lambda: atria("status", f"--data={tmp_path}"), tmp_path / "status.log")
     with pytest.raises(UserError, match=f"^there is no cluster in {tmp_path}"):
         await child.keep()
 
 
 async def test_a_child_that_keeps_dying_at_start_is_given_up(tmp_path: Path) -> None:
-    child = Child("demo", lambda: ["--help"], tmp_path / "demo.log")
+    child = Child("demo", lambda: atria("--help"), tmp_path / "demo.log")
     with pytest.raises(UserError, match=r"demo cannot be started \(exit code 0\)"):
         await child.keep()
 

@@ -14,6 +14,20 @@ catalogue = "sqlite:////srv/{2}"
 """
 
 
+S3_SITE = """
+[[sites]]
+name = "a"
+objects = "{objects}"
+catalogue = "sqlite:////srv/a"
+"""
+
+
+def s3_sites(*more: str, objects: str = "s3://images") -> str:
+    """Three sites, of which the first has what is given."""
+    first = S3_SITE.format(objects=objects) + "\n".join(more) + "\n"
+    return first + sites(("b", "2", "2"), ("c", "3", "3"))
+
+
 def sites(*three: tuple[str, str, str]) -> str:
     return "".join(SITES.format(*site) for site in three)
 
@@ -52,6 +66,88 @@ def test_a_mistake_is_told_by_file_key_and_what_was_expected(tmp_path: Path, tex
 def test_a_mistake_on_the_command_line_names_no_file() -> None:
     with pytest.raises(SettingsError, match=r"^dicom\.port: expected .*65535, found 70000$"):
         load(None, dicom={"port": 70000})
+
+
+HTTPS = 'endpoint = "https://minio-a.example:9000"'
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (s3_sites(), "endpoint: expected https://HOST:PORT of the server, found nothing"),
+        (s3_sites('endpoint = "minio-a:9000"'), "endpoint: expected https://HOST:PORT or http://HOST:PORT"),
+        (s3_sites('endpoint = "ftp://minio-a"'), "endpoint: expected https://HOST:PORT or http://HOST:PORT"),
+        (s3_sites('endpoint = "https://minio-a/images"'), "endpoint: expected https://HOST:PORT"),
+        (
+            s3_sites('endpoint = "https://minio-a:99999"'),
+            "endpoint: expected https://HOST:PORT, found no URL",
+        ),
+        (s3_sites(HTTPS, objects="s3://images/ct"), "objects: expected s3://BUCKET"),
+        (s3_sites(HTTPS, objects="s3://Images"), "objects: expected s3://BUCKET"),
+        (s3_sites(HTTPS, objects="gs://images"), "objects: expected file:///FOLDER or s3://BUCKET"),
+        (
+            s3_sites('endpoint = "http://minio-a"', 'ca_file = "/etc/ca.pem"'),
+            "ca_file: is for https only, and the endpoint is http://minio-a",
+        ),
+        (
+            s3_sites('endpoint = "https://minio-a"', objects="file:///srv/a"),
+            "endpoint: is for s3://BUCKET only, and objects is file:///srv/a",
+        ),
+        (
+            s3_sites("require_versioning = true", objects="file:///srv/a"),
+            "require_versioning: is for s3://BUCKET only",
+        ),
+    ],
+)
+def test_a_mistake_in_a_bucket_is_told_by_site_and_key(tmp_path: Path, text: str, said: str) -> None:
+    file = tmp_path / "atria.toml"
+    file.write_text(text)
+    with pytest.raises(SettingsError) as caught:
+        load(file)
+    assert str(caught.value).startswith(f"{file}: sites.0: site a: {said}")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        s3_sites('endpoint = "https://someone:sesame@minio-a:9000"'),
+        s3_sites('endpoint = "https://someone@minio-a"'),
+        s3_sites(HTTPS, objects="s3://someone:sesame@images"),
+        s3_sites(objects="https://someone:sesame@minio-a/images"),
+    ],
+)
+def test_credentials_in_a_url_are_refused_and_not_shown(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "atria.toml"
+    file.write_text(text)
+    with pytest.raises(SettingsError) as caught:
+        load(file)
+    assert "someone" not in str(caught.value)
+    assert "sesame" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("https://minio.example", "https://minio.example:443/"),
+        ("http://MINIO.example:80", "http://minio.example"),
+        ("https://[fd00::1]:9000", "https://[fd00::1]:9000/"),
+    ],
+)
+def test_two_sites_that_are_the_same_bucket_are_refused(one: str, other: str) -> None:
+    buckets = [
+        {
+            "name": name,
+            "objects": "s3://images",
+            "catalogue": f"sqlite:////srv/{name}",
+            "endpoint": endpoint,
+        }
+        for name, endpoint in (("a", one), ("b", other), ("c", "https://third.example"))
+    ]
+    with pytest.raises(SettingsError, match=r"^sites: each needs a bucket of its own, found "):
+        load(None, sites=buckets)
+    buckets[1]["objects"] = "s3://others"
+    assert [site.bucket for site in load(None, sites=buckets).sites] == ["images", "others", "images"]
 
 
 @pytest.mark.parametrize("title", ["ATRIA", " ATRIA ", "A B/C.1", "X" * 16])

@@ -1,0 +1,156 @@
+"""Are the sites as the settings say? Each answer is a line that names the site and the setting."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from deploy import record, sites
+from deploy.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from cluster.nouns import SiteIdentity
+    from cluster.settings import Settings, Site
+
+CLOCK_TOLERANCE_S: Final = 5.0
+"""How far a site's clock may be off: S3 refuses requests from some minutes on."""
+
+_TIMEOUT_S: Final = 10.0
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class SiteCheck:
+    """What was found out about one site."""
+
+    name: str
+    problems: tuple[str, ...]
+    """A line each."""
+    shared_with: str | None = None
+    """Another site of the cluster whose objects these are: the two are one failure unit, not two."""
+
+
+async def check(settings: Settings, names: Collection[str]) -> tuple[SiteCheck, ...]:
+    """Look at sites, at once.
+
+    Raises
+    ------
+    UserError
+        There is no cluster in the data folder.
+    """
+    identities = {name: one.identity for name, one in record.of_sites(settings).items()}
+    chosen = [site for site in settings.sites if site.name in names]
+    return tuple(await asyncio.gather(*(_check(site, identities) for site in chosen)))
+
+
+async def at_start(settings: Settings) -> None:
+    """Log what is wrong with sites that are buckets, a line each.
+
+    A cluster starts without a site, so none of this keeps it from starting, but for one: when one site's
+    objects are those of another, what counts as two copies is one.
+
+    Raises
+    ------
+    UserError
+        Two sites are the same.
+    """
+    found = await check(settings, {site.name for site in settings.sites if site.is_s3})
+    for one in found:
+        for problem in one.problems:
+            log.warning("site.wrong", site=one.name, why=problem)
+    refuse_shared(found)
+
+
+def refuse_shared(found: Iterable[SiteCheck]) -> None:
+    """Refuse to go on with two sites that are the same.
+
+    Raises
+    ------
+    UserError
+    """
+    for one in found:
+        if one.shared_with is not None:
+            raise UserError(one.problems[0])
+
+
+async def _check(site: Site, identities: dict[str, SiteIdentity]) -> SiteCheck:
+    problems: list[str] = []
+    try:
+        async with asyncio.timeout(_TIMEOUT_S):
+            if (reason := await _differs(site, identities[site.name])) is not None:
+                problems.append(f"site {site.name}: {reason}")
+                if (other := await _is_that_of(site, identities)) is not None:
+                    return SiteCheck(site.name, (_shared(site, other),), other)
+            elif site.is_s3:
+                problems += await _bucket_problems(site)
+            problems += await _catalogue_problems(site, identities[site.name])
+    except TimeoutError:
+        problems.append(f"site {site.name}: no answer within {_TIMEOUT_S:g} s")
+    return SiteCheck(site.name, tuple(problems))
+
+
+async def _differs(site: Site, identity: SiteIdentity) -> str | None:
+    """Return why the objects are not those of that identity, or None if they are."""
+    from storage_node.site.protocol import SiteUnavailable
+
+    objects = sites.open_objects(site, identity)
+    try:
+        await objects.identity()
+    except SiteUnavailable as error:
+        return error.reason
+    finally:
+        await objects.close()
+    return None
+
+
+async def _is_that_of(site: Site, identities: dict[str, SiteIdentity]) -> str | None:
+    for name, identity in identities.items():
+        if name != site.name and await _differs(site, identity) is None:
+            return name
+    return None
+
+
+def _shared(site: Site, other: str) -> str:
+    where = "objects, endpoint" if site.is_s3 else "objects"
+    return (
+        f"site {site.name}: its objects are those of site {other}, so that two copies would be one:"
+        f" name another place in the settings ({where})"
+    )
+
+
+async def _bucket_problems(site: Site) -> list[str]:
+    from prometheus_client import REGISTRY
+
+    from deploy import s3
+    from storage_node.site.protocol import SiteUnavailable
+
+    try:
+        problems = await asyncio.to_thread(s3.problems, site)
+    except SiteUnavailable as error:
+        problems = [str(error)]
+    offset_s = REGISTRY.get_sample_value("atria_site_clock_offset_seconds", {"site": site.name}) or 0.0
+    if abs(offset_s) > CLOCK_TOLERANCE_S:
+        way = "ahead of" if offset_s > 0 else "behind"
+        problems.append(
+            f"site {site.name}: the clock of {site.endpoint} (endpoint) is {abs(offset_s):.0f} s {way} ours"
+        )
+    return problems
+
+
+async def _catalogue_problems(site: Site, identity: SiteIdentity) -> list[str]:
+    from storage_node.catalogue.protocol import CatalogueUnavailable
+
+    catalogue = sites.open_catalogue(site, identity)
+    try:
+        await catalogue.identity()
+    except CatalogueUnavailable as error:
+        return [f"site {site.name}: catalogue: {error.reason}"]
+    finally:
+        await catalogue.close()
+    return []

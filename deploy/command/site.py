@@ -1,0 +1,219 @@
+"""`atria site`: make sites, look at them, replace a lost one."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from deploy.command import options
+from deploy.command.console import console
+from deploy.command.run import run
+from deploy.errors import UserError
+from deploy.overrides import Overrides
+
+if TYPE_CHECKING:
+    from cluster.nouns import SiteIdentity
+    from cluster.settings import Settings, Site
+    from deploy.checks import SiteCheck
+
+app = typer.Typer(
+    help="Make sites, look at them, replace a lost one.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Sites; all without any.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The site.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+Force = Annotated[
+    bool,
+    typer.Option("--force", help="Do it though another site is not well: what only these two hold is lost."),
+]
+
+
+@app.command("init")
+def init(names: Names = None, config: options.Config = None, data: options.Data = None) -> None:
+    """Make sites that were never made: buckets (versioned, with object lock) or folders, and catalogues.
+
+    What was made is left alone. A bucket or folder that holds anything is refused, and not touched.
+
+    [bold]Examples[/]
+
+      atria site init --config atria.toml
+
+      atria site init c --config atria.toml
+    """
+    from deploy import making
+
+    settings = Overrides(config, data).settings()
+    chosen = _chosen(settings, names)
+    making.init(settings, {site.name for site in chosen})
+    _report(settings, run(_check(settings, chosen)), as_json=False)
+
+
+@app.command("check")
+def check(
+    names: Names = None,
+    config: options.Config = None,
+    data: options.Data = None,
+    as_json: options.Json = False,
+) -> None:
+    """Answer: is each site as the settings say that it is? Exits 1 when not.
+
+    It asks each bucket with the site's credentials, and looks whose it is, whether it is versioned and has
+    object lock, and how far its clock is off.
+
+    [bold]Examples[/]
+
+      atria site check
+
+      atria site check b --config atria.toml
+    """
+    settings = Overrides(config, data).settings()
+    _report(settings, run(_check(settings, _chosen(settings, names))), as_json=as_json)
+
+
+@app.command("list")
+def list_sites(
+    config: options.Config = None, data: options.Data = None, as_json: options.Json = False
+) -> None:
+    """Show the sites: where each is, its generation, and its place in the cluster.
+
+    [bold]Examples[/]
+
+      atria site list
+
+      atria site list --json
+    """
+    from rich import box
+    from rich.table import Table
+
+    from deploy import record
+
+    settings = Overrides(config, data).settings()
+    records = record.of_sites(settings)
+    if as_json:
+        entries = [
+            {**asdict(records[site.name]), "objects": _where(site), "catalogue": site.catalogue}
+            for site in settings.sites
+        ]
+        print(json.dumps(entries))
+        return
+    table = Table("site", "generation", "state", "objects", "catalogue", box=box.SIMPLE_HEAD)
+    for site in settings.sites:
+        one = records[site.name]
+        state = "member" if not one.filling else "filling" if one.made else "to be made: atria site replace"
+        table.add_row(site.name, str(one.identity.generation), state, _where(site), site.catalogue)
+    console().print(table)
+
+
+@app.command("replace")
+def replace(
+    name: Name,
+    yes: Yes = False,
+    force: Force = False,
+    config: options.Config = None,
+    data: options.Data = None,
+) -> None:
+    """Make a site anew that lost its state, and fill it from the others.
+
+    The cluster works on meanwhile. The site takes writes, and has no vote until it has everything. Objects
+    of the site that are still there stay; its catalogue is moved aside. Ctrl-C does no harm: `atria upkeep`
+    goes on filling it, and so does this command when it is called again.
+
+    [bold]Examples[/]
+
+      atria site replace c
+
+      atria site replace c --yes
+    """
+    from deploy import making, record
+
+    settings = Overrides(config, data).settings()
+    (site,) = _chosen(settings, [name])
+    records = record.of_sites(settings)
+    problems = {one.name: one.problems for one in run(_check(settings, list(settings.sites)))}
+    if not (records[name].filling and records[name].made and not problems[name]):
+        away = [other for other in problems if other != name and (problems[other] or records[other].filling)]
+        if away and not force:
+            raise UserError(
+                f"site {', '.join(away)} is not well, and what only it and site {name} hold would be lost:"
+                " mend it first (`atria site check` says what is wrong), or use --force"
+            )
+        if not yes:
+            _ask(site, records[name].identity, is_well=not problems[name])
+        making.replace_site(settings, site)
+    try:
+        complete = run(_fill(settings, name))
+    except KeyboardInterrupt:
+        raise UserError(
+            f"site {name} is not filled yet: `atria upkeep` goes on, and so does `atria site replace {name}`"
+        ) from None
+    if not complete:
+        raise UserError(
+            f"site {name} could not be filled to the end: `atria upkeep` goes on as soon as it can;"
+            " `atria status` shows which site is away"
+        )
+    console().print(f"[green]Site {name} has everything, and is a full member again.[/]")
+
+
+def _ask(site: Site, identity: SiteIdentity, *, is_well: bool) -> None:
+    out = console()
+    if is_well:
+        out.print(f"[yellow]Site {site.name} has lost nothing: it is as it should be.[/]")
+    out.print(f"Site {site.name} (generation {identity.generation}) is made anew:")
+    out.print(f"  objects    {_where(site)}: what is there of this site stays, the rest is copied")
+    out.print(f"  catalogue  {site.catalogue}: moved aside, and made anew")
+    out.print("Until it is filled it has no vote, and no other site should go away.")
+    if not typer.confirm(f"Replace site {site.name}?"):
+        raise typer.Exit(1)
+
+
+async def _check(settings: Settings, chosen: list[Site]) -> tuple[SiteCheck, ...]:
+    from deploy import checks
+
+    return await checks.check(settings, {site.name for site in chosen})
+
+
+async def _fill(settings: Settings, name: str) -> bool:
+    """Fill a site, and return whether it has everything."""
+    from deploy import compose, record
+    from deploy.command.progress import bar
+    from deploy.roster import RecordRoster
+    from storage_node.upkeep.fill import Fill
+
+    async with compose.running_grid(settings) as grid:
+        with bar(f"filling site {name}") as progress:
+            await Fill(grid, settings.upkeep, RecordRoster(settings)).run_once(progress)
+    return not record.of_sites(settings)[name].filling
+
+
+def _chosen(settings: Settings, names: list[str] | None) -> list[Site]:
+    known = {site.name: site for site in settings.sites}
+    if unknown := sorted(set(names or ()) - set(known)):
+        raise UserError(f"there is no site {', '.join(unknown)}: the sites are {', '.join(known)}")
+    return [site for site in settings.sites if not names or site.name in names]
+
+
+def _report(settings: Settings, found: tuple[SiteCheck, ...], *, as_json: bool) -> None:
+    from rich.table import Table
+
+    if as_json:
+        print(json.dumps([asdict(one) for one in found]))
+    else:
+        places = {site.name: _where(site) for site in settings.sites}
+        table = Table("site", "objects", "found")
+        for one in found:
+            said = "\n".join(one.problems)
+            table.add_row(one.name, places[one.name], f"[red]{said}[/]" if said else "[green]well[/]")
+        console().print(table)
+    if any(one.problems for one in found):
+        raise typer.Exit(1)
+
+
+def _where(site: Site) -> str:
+    return f"{site.objects} at {site.endpoint}" if site.is_s3 else site.objects

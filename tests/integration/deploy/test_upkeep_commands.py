@@ -1,0 +1,107 @@
+"""`atria where`, `delete`, `revive`, `repair`, `scrub` and `verify --deep`, beside a cluster that runs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydicom import dcmread
+
+from cluster.coordination.protocol import Address
+from deploy import pages
+from tests.integration.deploy.atria import Up, atria, until, up
+
+
+def answer(*arguments: object, exit_code: int = 0) -> Any:
+    done = atria(*arguments, "--json")
+    assert done.returncode == exit_code, done.stdout + done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture
+def stored(running: Up, images: list[Path]) -> tuple[str, list[str]]:
+    """Store the images, and return the UIDs of their study and of each."""
+    assert atria("send", "--to", running.address, *images).returncode == 0
+    read = [dcmread(image) for image in images]
+    return str(read[0].StudyInstanceUID), [str(image.SOPInstanceUID) for image in read]
+
+
+def test_where_tells_of_each_copy(running: Up, stored: tuple[str, list[str]]) -> None:
+    _, (sop, *_) = stored
+    (found,) = answer("where", sop, "--data", running.data)
+    (version,) = found["versions"]
+    assert [(copy["site"], copy["state"]) for copy in version["copies"]] == [
+        ("a", "ok"),
+        ("b", "ok"),
+        ("c", "ok"),
+    ]
+    table = atria("where", sop, "--data", running.data).stdout
+    assert version["digest"] in table
+    assert version["copies"][0]["key"] in table
+    assert answer("where", "9.9.9", "--data", running.data, exit_code=1) == []
+
+
+def test_a_study_is_deleted_and_revived(running: Up, stored: tuple[str, list[str]]) -> None:
+    study, sops = stored
+    find = ("find", "--to", running.address, f"StudyInstanceUID={study}")
+    asked = atria("delete", study, "--reason", "test", "--data", running.data)
+    assert asked.returncode == 1, "nobody was there to say yes"
+    assert len(answer(*find)) == 1
+    said = answer("delete", study, "--reason", "test", "--yes", "--data", running.data)
+    assert said == {"decided": len(sops), "of": len(sops), "refused": []}
+    assert answer(*find) == []
+    (found,) = answer("where", sops[0], "--data", running.data)
+    assert found["hidden"]
+    assert found["facts"][0]["fact"]["reason"] == "test"
+    again = atria("delete", study, "--reason", "test", "--yes", "--data", running.data)
+    assert again.returncode == 2
+    assert "no such instance is known, or all are" in again.stderr
+    answer("revive", study, "--yes", "--data", running.data)
+    assert len(answer(*find)) == 1
+
+
+@pytest.fixture
+def alone(tmp_path: Path, images: list[Path]) -> tuple[Path, list[str]]:
+    """A cluster that has the images, and runs no more."""
+    with up(tmp_path / "data") as cluster:
+        assert atria("send", "--to", cluster.address, *images).returncode == 0
+        cluster.end()
+    return tmp_path / "data", [str(dcmread(image).SOPInstanceUID) for image in images]
+
+
+def test_what_is_damaged_is_found_by_scrub_and_mended_by_repair(alone: tuple[Path, list[str]]) -> None:
+    data, sops = alone
+    assert answer("verify", "--deep", "--data", data)["complete"]
+    (damaged,) = (data / "site-b/objects").rglob(f"{sops[0]}/*.dcm")
+    damaged.chmod(0o600)
+    content = damaged.read_bytes()
+    damaged.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    (gone,) = (data / "site-c/objects").rglob(f"{sops[1]}/*.dcm")
+    gone.unlink()
+    assert answer("scrub", "--data", data)["read"] == 0, "nothing is due"
+    report = answer("verify", "--deep", "--data", data, exit_code=1)
+    assert [site["missing"] for site in report["sites"]] == [0, 1, 1]
+    assert answer("scrub", "--all", "--data", data, exit_code=1)["bad"] == 2
+    repaired = answer("repair", "--data", data)
+    assert repaired["done"]
+    assert repaired["repaired"]["paid"] == 2
+    assert damaged.read_bytes() == content
+    assert answer("verify", "--deep", "--data", data)["complete"]
+    assert "Nothing is owed" in atria("repair", "--data", data).stdout
+    assert "All of them are right" in atria("scrub", "--all", "--data", data).stdout
+
+
+def test_the_status_page_of_upkeep_tells_of_its_rounds(running: Up) -> None:
+    def rounds() -> dict[str, Any]:
+        upkeep = running.process_named("upkeep")
+        assert upkeep is not None
+        host, port = upkeep.http.rsplit(":", 1)
+        page = asyncio.run(pages.fetch(Address(host, int(port)), "/status"))
+        found: dict[str, Any] = page.json()["rounds"]
+        return found
+
+    assert set(rounds()) == {"repair", "fill", "anti_entropy", "listing", "collection", "scrub"}
+    until(lambda: all("ended_at" in (rounds()[name] or {}) for name in ("repair", "anti_entropy")))
