@@ -11,6 +11,9 @@ Nothing here imports what it measures, but for `null_receiver` and `header_work`
                     sender is no limit
 `write_baseline`    the least that storing can cost: per instance, one after the other, three new files in
                     three folders, each written and fsynced; one thread per association
+`s3_baseline`       the least that S3 servers can cost: a bare aiohttp client under uvloop that signs as Atria
+                    does, and puts, gets, uploads and copies the same bytes at the same servers
+`getter`            a process with one blocking socket that retrieves a study by C-GET and keeps nothing
 `peers`             DCMTK's storescp, pynetdicom's SCP, Orthanc: as installed, TCP_NODELAY on
 `cluster`           Atria, started as an operator starts it
 ==================  =======================================================================================

@@ -14,13 +14,29 @@ from typing import Final
 
 from rich.console import Console
 
-from tests.bench import figures, header_work, memory, receive, start, store
+from tests.bench import (
+    figures,
+    header_work,
+    memory,
+    minio_get,
+    minio_hung,
+    minio_ingest,
+    minio_large,
+    minio_refill,
+    receive,
+    start,
+    store,
+)
 from tests.bench.figures import Figure
 from tests.bench.plan import QUICK, Bench, Plan
 from tests.bench.processes import Broken
 
 PARTS: Final[dict[str, Callable[[Bench], list[Figure]]]] = {
-    part.PART: part.run for part in (receive, store, header_work, memory, start)
+    part.PART: part.run
+    for part in (
+        *(receive, store, header_work, memory, start),
+        *(minio_ingest, minio_get, minio_hung, minio_large, minio_refill),
+    )
 }
 _LOG_TAIL_LINES: Final = 15
 _WIDTH_OF_A_LOG: Final = 150
@@ -39,7 +55,7 @@ def main() -> int:
         with terminal.status("starting") as status:
             plan = QUICK if arguments.quick else Plan()
             measured: list[Figure] = []
-            for part in arguments.only:
+            for part in _chosen(arguments.parts):
                 own = folder / part
                 own.mkdir()
                 measured += PARTS[part](Bench(plan, own, status.update))
@@ -61,26 +77,28 @@ def main() -> int:
     return 0
 
 
-def _arguments() -> argparse.Namespace:
-    def parts(names: str) -> list[str]:
-        chosen = names.split(",")
-        if unknown := set(chosen) - set(PARTS):
-            raise argparse.ArgumentTypeError(
-                f"{', '.join(sorted(unknown))}: expected some of {', '.join(PARTS)}"
-            )
-        return chosen
+def _chosen(names: list[str]) -> list[str]:
+    """Return the parts with these names, or that begin with one and a hyphen: `minio` is several."""
+    if not names:
+        return list(PARTS)
+    return [part for part in PARTS if any(part == name or part.startswith(f"{name}-") for name in names)]
 
+
+def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a look whether it works: no figure to rely on")
-    parser.add_argument("--only", type=parts, default=list(PARTS), metavar="PART,…", help=", ".join(PARTS))
+    known = f"{', '.join(PARTS)}; minio is all of its"
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"what to measure (default: all): {known}")
     parser.add_argument("--json", action="store_true", help="print JSON, for scripts")
     parser.add_argument(
         "--folder",
         type=Path,
         default=_FOLDER,
-        help="where on disk to store (default: %(default)s): 15 GB at most",
+        help="where on disk to store (default: %(default)s): 30 GB at most",
     )
     arguments = parser.parse_args()
+    if unknown := [name for name in arguments.parts if not _chosen([name])]:
+        parser.error(f"{', '.join(unknown)}: expected some of {known}")
     if not arguments.folder.is_dir():
         parser.error(f"{arguments.folder}: there is no such folder")
     return arguments

@@ -30,6 +30,8 @@ class Cluster:
     folder: Path
     ready_after_s: float
     """From its start to the first instance that was acknowledged."""
+    config: Path | None = None
+    """Its settings file, if its sites are not the default's."""
 
     def worker_pids(self) -> list[int]:
         """Return the process ids of its workers, as they announce themselves."""
@@ -44,7 +46,7 @@ class Cluster:
         Broken
             It says no for too long: what was acknowledged was not stored as it is to be.
         """
-        command: list[str | Path] = [_ATRIA, "verify", "--data", self.folder]
+        command = atria_command("verify", self.folder, self.config)
         deadline = time.monotonic() + _VERIFY_TIMEOUT_S
         while True:
             done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -54,9 +56,17 @@ class Cluster:
                 raise Broken(f"not every instance is at every site:\n{done.stdout}{done.stderr}")
 
 
+def atria_command(name: str, folder: Path, config: Path | None) -> list[str | Path]:
+    """Return the beginning of a command line: an `atria` command about the cluster in a folder."""
+    command: list[str | Path] = [_ATRIA, *name.split(), "--data", folder]
+    return [*command, "--config", config] if config else command
+
+
 @contextlib.contextmanager
-def atria(folder: Path, *, workers: int = 2) -> Iterator[Cluster]:
-    """Run a cluster whose three sites are in `folder`, until the block is left; what it stored stays.
+def atria(folder: Path, *, workers: int = 2, config: Path | None = None) -> Iterator[Cluster]:
+    """Run a cluster until the block is left; what it stored stays.
+
+    Its three sites are in `folder`, or where its settings file says.
 
     Raises
     ------
@@ -65,12 +75,12 @@ def atria(folder: Path, *, workers: int = 2) -> Iterator[Cluster]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
-    command: list[str | Path] = [_ATRIA, "up", "--data", folder, "--workers", str(workers)]
-    command += ["--dicom-port", str(port), "--http-port", "0"]
+    command = atria_command("up", folder, config)
+    command += ["--workers", str(workers), "--dicom-port", str(port), "--http-port", "0"]
     started_at = time.monotonic()
     with running(command, folder=folder.parent, end_with=signal.SIGINT) as process:
         _wait_for_acknowledgement(process, port, started_at)
-        cluster = Cluster(port, folder, ready_after_s=time.monotonic() - started_at)
+        cluster = Cluster(port, folder, ready_after_s=time.monotonic() - started_at, config=config)
         _wait_for_workers(cluster, workers)
         yield cluster
 

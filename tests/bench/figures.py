@@ -75,13 +75,16 @@ def at(associations: int) -> str:
     return f", {associations} association{'' if associations == 1 else 's'}"
 
 
-def interleaved(legs: Mapping[str, Leg], rounds: int, note: Note) -> dict[str, tuple[float, ...]]:
+def interleaved(
+    legs: Mapping[str, Leg], rounds: int, note: Note, *, warm_up: bool = True
+) -> dict[str, tuple[float, ...]]:
     """Let each have its turn, in each round, so that what else the machine does troubles all alike.
 
-    A round before the first is not counted: files, caches and just-started processes warm up in it.
+    A round before the first is not counted: files, caches and just-started processes warm up in it. Where
+    a turn takes so long that this does not matter, it may be left out.
     """
     reached: dict[str, list[float]] = {name: [] for name in legs}
-    for number in range(rounds + 1):
+    for number in range(0 if warm_up else 1, rounds + 1):
         for name, leg in legs.items():
             note(f"{name} ({f'round {number} of {rounds}' if number else 'warming up'})")
             value = leg()

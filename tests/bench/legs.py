@@ -1,4 +1,4 @@
-"""One contender's turn: a sender, or the writer, in a process of its own."""
+"""One contender's turn: a sender, a getter, the writer, or a bare S3 client, in a process of its own."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.bench.processes import Broken
+from tests.bench.s3_baseline import BareJob
 from tests.bench.sender import Job, Result
 
 _TIMEOUT_S: Final = 900.0
@@ -36,6 +37,31 @@ def write(folder: Path, threads: int, count: int, seconds: float) -> Result:
     """
     arguments = [str(folder), str(threads), str(count), str(seconds)]
     return _run(["tests.bench.write_baseline", *arguments], "writing files")
+
+
+def get(port: int, study_instance_uid: str, instances: int, whom: str) -> Result:
+    """Run a getter for a study of so many instances.
+
+    Raises
+    ------
+    Broken
+        They did not all come.
+    """
+    result = _run(["tests.bench.getter", "127.0.0.1", str(port), study_instance_uid], whom)
+    if result.instances != instances:
+        raise Broken(f"{whom}: {result.instances} of {instances} instances came")
+    return result
+
+
+def bare(job: BareJob) -> Result:
+    """Run a bare S3 client.
+
+    Raises
+    ------
+    Broken
+        A server refused something.
+    """
+    return _run(["tests.bench.s3_baseline", json.dumps(asdict(job))], "a bare S3 client")
 
 
 def _run(arguments: list[str], whom: str) -> Result:

@@ -27,6 +27,15 @@ class Plan:
     """Frames of each of the four large instances: 1 GiB of pixels."""
     starts: int = 3
     header_repeats: int = 2000
+    minio_associations: tuple[int, ...] = (1, 8)
+    minio_rounds: int = 7
+    minio_count: int = 160
+    """Instances in one leg at most, over all its associations: 0.25 GB at three servers."""
+    minio_seconds: float = 2.0
+    minio_large_rounds: int = 2
+    minio_refilled: int = 600
+    """Instances that an empty site is filled with."""
+    minio_refills: int = 3
 
 
 QUICK: Final = Plan(
@@ -40,6 +49,13 @@ QUICK: Final = Plan(
     frames=64,
     starts=1,
     header_repeats=20,
+    minio_associations=(2,),
+    minio_rounds=1,
+    minio_count=12,
+    minio_seconds=2.0,
+    minio_large_rounds=1,
+    minio_refilled=24,
+    minio_refills=1,
 )
 
 

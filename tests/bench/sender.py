@@ -51,11 +51,22 @@ class Result:
     seconds: float
     fault: str | None
     """The first thing that went wrong; its association stopped there."""
+    slowest_answer_s: float = 0.0
+    """Longest time from an instance's last P-DATA to its answer."""
 
     @property
     def rate(self) -> float:
         """Instances a second."""
         return self.instances / self.seconds if self.seconds else 0.0
+
+
+def set_up(connection: socket.socket) -> None:
+    """Make a connection blocking, with the kernel's time limits: Python's own would cost a poll a call."""
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.settimeout(None)
+    limit = struct.pack("ll", ANSWER_TIMEOUT_S, 0)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
 
 
 class _Association:
@@ -65,6 +76,7 @@ class _Association:
         self.acknowledged = 0
         self.fault: str | None = None
         self.ended_at = 0.0
+        self.slowest_answer_s = 0.0
 
     def run(self, start: threading.Barrier) -> None:
         try:
@@ -83,12 +95,7 @@ class _Association:
 
     def _connect(self) -> socket.socket:
         connection = socket.create_connection((self._job.host, self._job.port), CONNECT_TIMEOUT_S)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # Blocking, with the kernel's time limits: Python's own would cost a poll for each call.
-        connection.settimeout(None)
-        limit = struct.pack("ll", ANSWER_TIMEOUT_S, 0)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+        set_up(connection)
         return connection
 
     def _associate(self, connection: socket.socket) -> int:
@@ -113,7 +120,9 @@ class _Association:
         while self.acknowledged < self._job.count and time.perf_counter() < deadline:
             for part in encode(self._uids(self.acknowledged)):
                 connection.sendall(part)
+            sent_at = time.perf_counter()
             pdu_type, body = pdus.read_pdu(connection)
+            self.slowest_answer_s = max(self.slowest_answer_s, time.perf_counter() - sent_at)
             if pdu_type != pdus.P_DATA_TF:
                 raise pdus.PeerFault(f"no answer: the peer sent a PDU of type {pdu_type:#04x}")
             if status := pdus.status_of(body):
@@ -141,6 +150,7 @@ def send(job: Job) -> Result:
         instances=sum(one.acknowledged for one in associations),
         seconds=max(one.ended_at for one in associations) - started_at[0] if started_at else 0.0,
         fault=faults[0] if faults else None,
+        slowest_answer_s=max(one.slowest_answer_s for one in associations),
     )
 
 
