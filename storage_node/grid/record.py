@@ -30,8 +30,8 @@ Put: TypeAlias = Callable[["GridSite"], Awaitable[str]]
 """Makes a version's object durable at one site and returns its key; raises `SiteFailed` or `ObjectFault`."""
 
 FRESH_S: Final = 1800.0
-"""How long ago an object may have been put when its row is confirmed. One without a row is collected at an age
-of `Upkeep.orphan_grace_h`, an hour at least: a process that stood still for so long may have lost it."""
+"""How long ago an object may have been put when its row is confirmed. One without a row is collected at an
+age of `Upkeep.orphan_grace_h`, an hour at least: a process that stood still for so long may have lost it."""
 
 
 class Record(Protocol):
