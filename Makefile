@@ -3,8 +3,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+SEEDS ?= 10000
 
-.PHONY: help up demo test check bench servers lock clean
+.PHONY: help up demo test simulate check bench servers lock clean
 
 help:  ## list the tasks
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -18,6 +19,9 @@ demo: $(READY)  ## send real images, kill a worker, lose two sites, get everythi
 test: servers  ## run all tests
 	@$(BIN)/python -m tests.tools
 	$(BIN)/pytest -n 2 $(ARGS)
+
+simulate: $(READY)  ## play SEEDS histories of a cluster with failures; prints the seed of each that went wrong
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS) $(ARGS)
 
 check: $(READY)  ## lint, types, and which package may import which
 	$(BIN)/ruff check .
