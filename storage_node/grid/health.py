@@ -212,7 +212,10 @@ class Circuit:
         if free_bytes is None or free_bytes >= wanted_bytes:
             self._lacks_room = ""
         else:
-            self._lacks_room = f"{free_bytes >> 20} MiB of room left, {int(wanted_bytes) >> 20} MiB wanted"
+            self._lacks_room = (
+                f"{free_bytes >> 20} MiB of room left, {int(wanted_bytes) >> 20} MiB wanted"
+                " (free_space_low_bytes)"
+            )
 
     def wrote(self) -> None:
         """Tell that something was written."""
@@ -237,12 +240,11 @@ class Circuit:
         self._trial_at_s = at_s + WRITE_TRIAL_INTERVAL_S
 
     def may_write(self, at_s: float) -> bool:
-        """Return whether to write to the site; where writes fail, the one who is told so first is to try."""
+        """Return whether to write to the site; where writes fail, it is when it is time to try."""
         if not self.is_up or self._lacks_room:
             return False
-        if not self._why_not_written:
-            return True
-        if at_s < self._trial_at_s:
-            return False
+        return not self._why_not_written or at_s >= self._trial_at_s
+
+    def will_write(self, at_s: float) -> None:
+        """Tell that somebody writes to the site now; where writes fail, nobody else tries for a while."""
         self._trial_at_s = at_s + WRITE_TRIAL_INTERVAL_S
-        return True

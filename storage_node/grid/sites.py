@@ -108,7 +108,7 @@ class Sites:
         return tuple(station.site for station in self._stations.values() if station.health.votes)
 
     def writable(self, at_least: int = 0) -> tuple[GridSite, ...]:
-        """Return the sites to write to; of one whose writes fail, the caller is now and then the one to try.
+        """Return the sites to write to: one whose writes fail, too, when it is time to try (`will_write`).
 
         Parameters
         ----------
@@ -119,6 +119,24 @@ class Sites:
         takers = [station for station in self._stations.values() if station.circuit.may_write(at_s)]
         quick = [station for station in takers if station.bounds.keeps_up]
         return tuple(station.site for station in (quick if len(quick) >= at_least else takers))
+
+    def will_write(self, sites: Iterable[GridSite]) -> None:
+        """Tell that these sites are written to now: where writes fail, nobody else tries for a while.
+
+        Who asked for the writable ones and does without some, or too few for his purpose, tried nothing:
+        sites that are each tried alone, at different times, would never be found to be well together.
+        """
+        at_s = asyncio.get_running_loop().time()
+        for site in sites:
+            self._stations[site.name].circuit.will_write(at_s)
+
+    def may_write(self, site: GridSite) -> bool:
+        """Return whether to write to a site now; where its writes fail, the caller is now and then to try."""
+        circuit, at_s = self._stations[site.name].circuit, asyncio.get_running_loop().time()
+        if not circuit.may_write(at_s):
+            return False
+        circuit.will_write(at_s)
+        return True
 
     def by_health(self) -> tuple[GridSite, ...]:
         """Return all sites in the order in which to read from them, those that are down at the end.

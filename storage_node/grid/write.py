@@ -94,7 +94,7 @@ class Writer:
         self._new_name = new_name
 
     def worth_trying(self) -> tuple[GridSite, ...]:
-        """Return the sites to write to: those that take writes, without those that lag if that leaves enough.
+        """Return the sites to write to now: those that take writes, without those that lag if that is enough.
 
         Raises
         ------
@@ -106,7 +106,9 @@ class Writer:
             _WRITES.labels(outcome="refused").inc()
             raise NotEnoughSites(len(writable), self.quorum.write, self._why_not_tried(writable))
         quick = tuple(site for site in writable if self.lagging[site.name] < LAGGING_LIMIT)
-        return quick if len(quick) >= self.quorum.write else writable
+        tried = quick if len(quick) >= self.quorum.write else writable
+        self.sites.will_write(tried)
+        return tried
 
     def _why_not_tried(self, tried: Iterable[GridSite]) -> dict[str, str]:
         names = {site.name for site in tried}

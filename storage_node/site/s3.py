@@ -109,7 +109,9 @@ class S3Objects:
         self, key: str, parts: Sequence[Buffer], *, digest: str, metadata: Mapping[str, str]
     ) -> None:
         """Write an object (see `Objects.put`)."""
-        await self.ask("PUT", key, headers=_headers(metadata), parts=parts, digest=digest)
+        answer = await self.ask("PUT", key, headers=_headers(metadata), parts=parts, digest=digest)
+        if not answer.etag:
+            raise ObjectFault(f"site {self._name}: {key}: it was answered {answer.status} without an ETag")
 
     async def upload(self, key: str, *, metadata: Mapping[str, str]) -> S3Upload:
         """Begin to write an object of a size that is not known yet (see `Objects.upload`)."""
@@ -248,7 +250,7 @@ class S3Objects:
         if not answer.succeeded:
             if parts and answer.refusal.code == "IncompleteBody":
                 await self._check_room(sum(memoryview(part).nbytes for part in parts))
-            raise self.failed(answer, key, writing=method in ("PUT", "POST"))
+            raise self.failed(answer, key, writing=method in ("PUT", "POST"), removing=method == "DELETE")
         return answer
 
     async def _check_room(self, size_bytes: int) -> None:
@@ -263,13 +265,15 @@ class S3Objects:
         if free_bytes is not None and free_bytes < size_bytes + _SPARE_BYTES:
             raise SiteFull(self._name, f"{self._location.endpoint} has {free_bytes} bytes of room left")
 
-    def failed(self, answer: Answer, key: str, *, writing: bool = False) -> Failure:
+    def failed(self, answer: Answer, key: str, *, writing: bool = False, removing: bool = False) -> Failure:
         """Return what an answer that is no success says, of one object or of the site."""
         told: Failure
         if not key:
             told = failure_of_all(self._name, self._location, answer.refusal)
         else:
-            told = failure(self._name, self._location, answer.refusal, key, writing=writing)
+            told = failure(
+                self._name, self._location, answer.refusal, key, writing=writing, removing=removing
+            )
         if isinstance(told, SiteFull):
             self._space.forget()
         elif isinstance(told, SiteUnavailable):

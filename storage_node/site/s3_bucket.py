@@ -73,20 +73,26 @@ def renew(location: S3Location, credentials: Credentials, identity: SiteIdentity
 
     Raises
     ------
+    BucketTaken, SiteUnavailable
+        As `may_renew` does.
+    """
+    with _asking(location, credentials, identity.name) as client:
+        _refuse_other(client, location, identity)
+        _make(client, location, identity)
+
+
+def may_renew(location: S3Location, credentials: Credentials, identity: SiteIdentity) -> None:
+    """Find out whether `renew` would take the bucket; nothing is written.
+
+    Raises
+    ------
     BucketTaken
         It holds something else, another site, or this one in a later generation.
     SiteUnavailable
         It cannot be asked, or refuses.
     """
     with _asking(location, credentials, identity.name) as client:
-        found = _look(client, location)
-        is_earlier = (
-            found is not None and found.site_id == identity.site_id and found.generation < identity.generation
-        )
-        if found is not None and found != identity and not is_earlier:
-            what = f"site {found.name} ({found.site_id}, generation {found.generation})"
-            raise BucketTaken(f"{location} is that of {what} already")
-        _make(client, location, identity)
+        _refuse_other(client, location, identity)
 
 
 def check(
@@ -116,6 +122,16 @@ def check(
                 " or set require_object_lock = false"
             )
     return wrong
+
+
+def _refuse_other(client: Minio, location: S3Location, identity: SiteIdentity) -> None:
+    found = _look(client, location)
+    is_earlier = (
+        found is not None and found.site_id == identity.site_id and found.generation < identity.generation
+    )
+    if found is not None and found != identity and not is_earlier:
+        what = f"site {found.name} ({found.site_id}, generation {found.generation})"
+        raise BucketTaken(f"{location} is that of {what} already")
 
 
 def _look(client: Minio, location: S3Location) -> SiteIdentity | None:

@@ -89,7 +89,7 @@ def _reason(location: S3Location, refusal: Refusal) -> str | None:
         by = "" if offset is None else f" by {abs(offset):.0f} s, it is {'ahead' if offset > 0 else 'behind'}"
         return f"the clock of {location.endpoint} differs from ours{by} ({code})"
     if code in _CREDENTIALS or refusal.status == HTTPStatus.UNAUTHORIZED:
-        return f"{location} refuses the credentials ({code}): see its access key and secret key"
+        return f"{location} refuses the credentials ({code}): see credentials_file, or the environment's keys"
     if code == "NoSuchBucket":
         return f"there is no bucket {location.bucket} at {location.endpoint}: see objects"
     if code in _REGION:
@@ -102,11 +102,22 @@ def _reason(location: S3Location, refusal: Refusal) -> str | None:
     return None
 
 
-def failure(site: str, location: S3Location, refusal: Refusal, key: str, *, writing: bool = False) -> Failure:
+def failure(
+    site: str,
+    location: S3Location,
+    refusal: Refusal,
+    key: str,
+    *,
+    writing: bool = False,
+    removing: bool = False,
+) -> Failure:
     """Return what a refusal of something that was asked about one object says."""
     if refusal.code in _MISSING and not writing:
         return ObjectMissing(key)
-    return site_failure(site, location, refusal) or ObjectFault(f"site {site}: {key}: {refusal}")
+    of_object = ObjectFault(f"site {site}: {key}: {refusal}")
+    if removing and refusal.code == "AccessDenied":  # what AWS says of an object that is under a lock, too
+        return of_object
+    return site_failure(site, location, refusal) or of_object
 
 
 def failure_of_all(site: str, location: S3Location, refusal: Refusal) -> SiteUnavailable:

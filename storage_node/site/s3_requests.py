@@ -62,6 +62,11 @@ class Answer:
         return HTTPStatus.OK <= self.status < HTTPStatus.MULTIPLE_CHOICES
 
     @property
+    def etag(self) -> str:
+        """The ETag that S3 gives whatever was put; empty where somebody else answers, or nothing was put."""
+        return self.headers.get("ETag", "")
+
+    @property
     def clock_offset_s(self) -> float | None:
         """How far the service's clock is ahead of ours, to a second; None when it does not say."""
         try:
@@ -237,7 +242,7 @@ class S3Requests:
         now = self._now().astimezone(UTC)
         credentials = self._credentials()
         if not (credentials.access_key and credentials.access_key.isprintable() and credentials.secret_key):
-            raise SiteUnavailable(self.site, "its credentials are empty or damaged: see its access key")
+            raise SiteUnavailable(self.site, "its credentials are empty or damaged: see credentials_file")
         signed: dict[str, str] = {
             "Host": url.netloc,
             "x-amz-content-sha256": digest,

@@ -91,10 +91,9 @@ class S3Upload:
             parts=parts,
             digest=digest,
         )
-        etag = answer.headers.get("ETag", "")
-        if not etag or answer.status != HTTPStatus.OK:
+        if not answer.etag or answer.status != HTTPStatus.OK:
             raise ObjectFault(f"site {self._site.name}: {self._key}: a part was answered without an ETag")
-        self._etags.append(etag)
+        self._etags.append(answer.etag)
 
     def _check(self) -> None:
         if self._ended:

@@ -80,7 +80,6 @@ def list_page(content: bytes) -> ListPage:
     NoS3Answer
     """
     root = _answer(content, "ListBucketResult")
-    token = _text(root, "NextContinuationToken") if _text(root, "IsTruncated") == "true" else None
     return ListPage(
         tuple(
             ListedObject(unquote_plus(_text(entry, "Key")), _size(entry), _time(entry, "LastModified"))
@@ -89,7 +88,7 @@ def list_page(content: bytes) -> ListPage:
         tuple(
             unquote_plus(_text(entry, "Prefix")).removesuffix("/") for entry in root.iter("CommonPrefixes")
         ),
-        token,
+        _next(root, "NextContinuationToken"),
     )
 
 
@@ -101,15 +100,15 @@ def versions_page(content: bytes) -> VersionsPage:
     NoS3Answer
     """
     root = _answer(content, "ListVersionsResult")
-    more = _text(root, "IsTruncated") == "true"
+    next_key = _next(root, "NextKeyMarker")
     return VersionsPage(
         tuple(
             ObjectVersion(unquote_plus(_text(entry, "Key")), _text(entry, "VersionId"))
             for entry in root
             if entry.tag in ("Version", "DeleteMarker")
         ),
-        unquote_plus(_text(root, "NextKeyMarker")) if more else None,
-        _text(root, "NextVersionIdMarker") if more else None,
+        None if next_key is None else unquote_plus(next_key),
+        None if next_key is None else _text(root, "NextVersionIdMarker"),
     )
 
 
@@ -121,7 +120,7 @@ def uploads_page(content: bytes) -> UploadsPage:
     NoS3Answer
     """
     root = _answer(content, "ListMultipartUploadsResult")
-    more = _text(root, "IsTruncated") == "true"
+    next_key = _next(root, "NextKeyMarker")
     return UploadsPage(
         tuple(
             UnfinishedUpload(
@@ -129,8 +128,8 @@ def uploads_page(content: bytes) -> UploadsPage:
             )
             for entry in root.iter("Upload")
         ),
-        unquote_plus(_text(root, "NextKeyMarker")) if more else None,
-        _text(root, "NextUploadIdMarker") if more else None,
+        None if next_key is None else unquote_plus(next_key),
+        None if next_key is None else _text(root, "NextUploadIdMarker"),
     )
 
 
@@ -186,6 +185,15 @@ def _parse(content: bytes) -> Xml.Element:
     for element in root.iter():
         element.tag = element.tag.rpartition("}")[2]
     return root
+
+
+def _next(root: Xml.Element, name: str) -> str | None:
+    """Return where the next page begins, None after the last: without it the first would come for ever."""
+    if _text(root, "IsTruncated") != "true":
+        return None
+    if marker := _text(root, name):
+        return marker
+    raise NoS3Answer(f"a page that is not the last, without {name}")
 
 
 def _text(element: Xml.Element, name: str) -> str:

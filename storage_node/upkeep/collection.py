@@ -239,7 +239,8 @@ class Collection:
             try:
                 for uid in studies:
                     async for entry in asked(self._sites, site, site.catalogue.walk(uid)):
-                        named.keys.add(entry.key)
+                        if entry.key.startswith(f"{folder}/"):  # of `_streams`, that is few of very many
+                            named.keys.add(entry.key)
                         if entry.is_streamed:
                             key = keys.manifest_key(entry.instance, entry.digest)
                             named.manifests.add(key.removesuffix(".json"))

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from storage_node.grid.sites import GridSite, Roster
     from storage_node.upkeep.rounds import Progress
     from storage_node.upkeep.studies import Held
+
+RETRY_INTERVAL_S: Final = 15.0
+"""How long after a run that could not finish the next one begins: it walks all studies again."""
 
 log = structlog.get_logger()
 
@@ -88,7 +91,7 @@ class Fill:
 
     async def run_forever(self) -> None:
         """Fill whatever site comes to need it, until cancelled."""
-        await self.rounds.run_forever(self._upkeep.repair_interval_s, ready=self._one_is_filling)
+        await self.rounds.run_forever(RETRY_INTERVAL_S, ready=self._one_is_filling)
 
     async def _one_is_filling(self) -> None:
         await self._sites.wait_until(
@@ -148,16 +151,19 @@ class Fill:
     async def _lacking(
         self, site: GridSite, others: Sequence[GridSite], not_read: set[str], tally: _Tally
     ) -> AsyncGenerator[Debt]:
-        """Yield what the site lacks of each study: first what was decided, then the versions."""
+        """Yield what the site lacks of each study: first what was decided, then the versions.
+
+        It ends early where nothing may be written to the site; where its writes failed, after one to try.
+        """
         chosen = [*others, site]
         async with aclosing(side_by_side(self._sites, chosen, not_read)) as walk:
             async for uid, summaries in walk:
-                if not self._sites.health()[site.name].takes_writes:
-                    not_read.add(site.name)
-                    return
                 mine = summaries.get(site.name)
                 if any(theirs != mine for theirs in summaries.values()):
                     for debt in await self._owed(site, uid, chosen, not_read):
+                        if not self._sites.may_write(site):
+                            not_read.add(site.name)
+                            return
                         yield debt
                 tally.walked(max(theirs.entries for theirs in summaries.values()))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
@@ -20,12 +20,14 @@ from prometheus_client import Counter
 from cluster.nouns import Debt
 from storage_node.grid import rows
 from storage_node.grid.read import NoCopy
+from storage_node.grid.record import check_fresh
 from storage_node.grid.sites import SiteFailed
 from storage_node.grid.write import NotEnoughSites
 from storage_node.site.protocol import ObjectFault
 from storage_node.upkeep.copying import Copying
 from storage_node.upkeep.notes import MENDED
 from storage_node.upkeep.pace import Pace, all_of
+from storage_node.upkeep.studies import held_of_instance
 
 if TYPE_CHECKING:
     from cluster.nouns import Fact, Instance
@@ -52,10 +54,12 @@ class Outcome(enum.StrEnum):
     """It could not be paid now."""
     UNREADABLE = "unreadable"
     """Every site was asked, and none has a good copy."""
+    VOID = "void"
+    """Every site was asked, and none knows what is owed: the note is gone."""
 
 
 class _Unknown(Exception):
-    """No catalogue that answers knows what is owed."""
+    """No catalogue that answers knows what is owed, and not all answer."""
 
 
 class Paying:
@@ -79,7 +83,7 @@ class Paying:
     async def pay(self, debt: Debt) -> Outcome:
         """Pay a debt; it need not be noted anywhere. What goes wrong is logged and counted, not raised."""
         try:
-            await self._pay(debt)
+            outcome = await self._pay(debt)
         except NoCopy as error:
             everywhere = len(self._sites.up()) == len(self._sites.names)
             return _unpaid(debt, str(error), Outcome.UNREADABLE if everywhere else Outcome.FAILED)
@@ -88,18 +92,47 @@ class Paying:
         except Exception as error:  # one debt that is at fault must not keep the others from being paid
             log.exception("repair.fault", site=debt.site, digest=debt.digest)
             return _unpaid(debt, repr(error), Outcome.FAILED)
-        _DEBTS.labels(site=debt.site, outcome=Outcome.PAID).inc()
+        _DEBTS.labels(site=debt.site, outcome=outcome).inc()
         log.debug("repair.paid", site=debt.site, digest=debt.digest)
-        return Outcome.PAID
+        return outcome
 
-    async def _pay(self, debt: Debt) -> None:
+    async def _pay(self, debt: Debt) -> Outcome:
         site = self._sites[debt.site]
-        at_sites = await self._grid.rows_at_sites(debt.instance)
-        merged = {row.version.digest: row for row in rows.merge(at_sites.values())}
-        if debt.digest in merged:
-            await self._pay_version(merged[debt.digest], site, at_sites)
-        else:
-            await self._pay_fact(debt, site)
+        rows_at = await self._grid.rows_at_sites(debt.instance)
+        versions = {row.version.digest: row for row in rows.merge(rows_at.values())}
+        if debt.digest in versions:
+            await self._pay_version(versions[debt.digest], site, rows_at)
+            return Outcome.PAID
+        facts_at = await self._grid.facts_at_sites(debt.instance)
+        facts = {fact.digest: fact for known in facts_at.values() for fact in known}
+        if debt.digest in facts:
+            await self._pay_fact(facts[debt.digest], debt, site)
+            return Outcome.PAID
+        await self._strike_out(debt, rows_at.keys() & facts_at.keys())
+        return Outcome.VOID
+
+    async def _strike_out(self, debt: Debt, asked: Set[str]) -> None:
+        """Remove the note of what none of the sites that were asked knows, if these are all.
+
+        What was acknowledged is known to one of any R sites that vote. This was not: the only site that had
+        it lost its state since.
+
+        Raises
+        ------
+        _Unknown
+            A site did not answer, or has no vote.
+        """
+        if any(not health.votes or name not in asked for name, health in self._sites.health().items()):
+            raise _Unknown("no catalogue that can be reached has its row")
+        log.warning("repair.unknown", site=debt.site, digest=debt.digest)
+        await self._at_all(lambda other: other.catalogue.forgive(debt))
+        if await self._is_known(debt):  # by now, and perhaps with that very debt
+            await self._at_all(lambda other: other.catalogue.owe([debt]))
+
+    async def _is_known(self, debt: Debt) -> bool:
+        held = await held_of_instance(self._grid, debt.instance)
+        name = debt.instance, debt.digest
+        return any(name in of_site.versions or name in of_site.facts for of_site in held.values())
 
     async def _pay_version(self, row: Row, site: GridSite, at_sites: Mapping[str, Sequence[Row]]) -> None:
         version = row.version
@@ -109,6 +142,7 @@ class Paying:
             key = await self._copying.version(row, site, wanted)
             verified_at = self._now()
         await self._give_facts(version.instance, site)
+        check_fresh(site, verified_at, self._now())
         if key != wanted:
             await self._relocate(row, site, key)
         placed = replace(row, version=replace(version, key=key))
@@ -116,6 +150,7 @@ class Paying:
         if key != wanted and own is None:
             # Its writer may have added the row meanwhile, with the key that cannot be written.
             await self._relocate(row, site, key)
+        check_fresh(site, verified_at, self._now())
         await self._at_all(lambda other: other.catalogue.settle(site.name, held))
         MENDED.labels(kind="version", site=site.name).inc()
 
@@ -123,13 +158,9 @@ class Paying:
         relocate = site.catalogue.relocate(row.version.instance, row.version.digest, key)
         await self._sites.ask(site, relocate)
 
-    async def _pay_fact(self, debt: Debt, site: GridSite) -> None:
-        at_sites = await self._grid.facts_at_sites(debt.instance)
-        facts = {fact.digest: fact for known in at_sites.values() for fact in known}
-        if debt.digest not in facts:
-            raise _Unknown("no catalogue that can be reached has its row")
+    async def _pay_fact(self, fact: Fact, debt: Debt, site: GridSite) -> None:
         async with self._turns[site.name]:
-            await self._give_fact(facts[debt.digest], site)
+            await self._give_fact(fact, site)
         await self._at_all(lambda other: other.catalogue.forgive(debt))
         MENDED.labels(kind="fact", site=site.name).inc()
 

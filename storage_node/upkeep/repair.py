@@ -49,6 +49,7 @@ class Report:
     """What one run of repair did."""
 
     paid: int
+    """Debts that are gone."""
     failed: int
     """Debts that could not be paid now, or a short while ago; they are tried again, ever more seldom."""
     unreadable: int
@@ -102,7 +103,7 @@ class Repair:
     async def run_once(self, progress: Progress | None = None) -> Report:
         """Pay what can be paid now: to sites that take writes, of what can be read somewhere."""
         run = _Run(progress, await self._open_debts(), due=self._take_due())
-        await all_of(self._pay_all(site.name, run) for site in self._sites.writable())
+        await all_of(self._pay_all(site.name, run) for site in self._sites.up())
         left = await self._open_debts()
         unreadable = [debt for debt, put_off in self._put_off.items() if put_off.is_unreadable]
         _UNREADABLE.set(len({(debt.instance, debt.digest) for debt in unreadable}))
@@ -128,6 +129,8 @@ class Repair:
         """
         paid: set[Debt] = set()
         while debts := await self._debts_of(name, _DEBTS_AT_ONCE if self._takes(name) else 1):
+            if not self._sites.may_write(self._sites[name]):
+                return
             for debt in paid.intersection(debts):  # it was noted again, or not removed: not in this run
                 self._postpone(debt, Outcome.FAILED, run)
             paid.clear()
@@ -136,7 +139,7 @@ class Repair:
                 if debt in self._put_off or not (is_trial or self._takes(name)):
                     return
                 outcome = await self._paying.pay(debt)
-                if outcome is not Outcome.PAID:
+                if outcome not in (Outcome.PAID, Outcome.VOID):
                     self._postpone(debt, outcome, run)
                     return
                 paid.add(debt)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict, is_dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import structlog
@@ -91,6 +92,41 @@ class Rounds:
     def to_json(self) -> dict[str, Any] | None:
         """Return what the last round did, as JSON values; None before the first has ended."""
         return self._last
+
+
+class SiteRounds:
+    """Does one thing again and again at each site by itself: none waits for another's round to end.
+
+    Parameters
+    ----------
+    name : str
+        Name of the daemon, as of `Rounds`.
+    once : callable
+        Does one round at the site of that name.
+    sites : iterable of str
+    now : callable
+        Returns the time, aware.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        once: Callable[[str], Awaitable[DataclassInstance]],
+        sites: Iterable[str],
+        now: Callable[[], datetime],
+    ) -> None:
+        self.name = name
+        self._rounds = {site: Rounds(name, partial(once, site), now) for site in sites}
+
+    async def run_forever(self, interval_s: float) -> None:
+        """Do round after round at each site, so much time apart."""
+        async with asyncio.TaskGroup() as running:
+            for rounds in self._rounds.values():
+                running.create_task(rounds.run_forever(interval_s))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what the last round at each site did, as JSON values; None before its first has ended."""
+        return {site: rounds.to_json() for site, rounds in self._rounds.items()}
 
 
 def _values(report: DataclassInstance) -> dict[str, Any]:

@@ -22,9 +22,11 @@ from storage_node.grid.sites import SiteFailed
 from storage_node.site.protocol import ObjectFault, ObjectMissing
 from storage_node.upkeep.notes import note
 from storage_node.upkeep.pace import Pace, all_of, each, in_turn
-from storage_node.upkeep.rounds import Rounds
+from storage_node.upkeep.rounds import SiteRounds
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cluster.nouns import Instance
     from cluster.settings import Upkeep
     from storage_node.catalogue.protocol import Entry
@@ -86,26 +88,31 @@ class Scrub:
         self._sites = grid.sites
         self._now = grid.now
         self._half = timedelta(days=upkeep.scrub_period_days) / 2
-        self.rounds = Rounds("scrub", self._spread, grid.now)
+        self.rounds = SiteRounds("scrub", self._spread, grid.sites.names, grid.now)
 
     async def run_forever(self) -> None:
-        """Read what becomes due, spread over the period, until cancelled."""
+        """Read what becomes due at each site, spread over the period, until cancelled.
+
+        A round may take half of the period: that of one site, which was away, does not wait for the others'.
+        """
         await self.rounds.run_forever(_ROUND_INTERVAL_S)
 
     async def run_once(self, progress: Progress | None = None, *, everything: bool = False) -> Report:
         """Read what is due, as fast as it goes; or every copy of every site that is up."""
         before = self._now() if everything else self._now() - self._half
-        return await self._run(before, progress, spread=False)
+        return await self._run(self._sites.names, before, progress, spread=False)
 
-    async def _spread(self) -> Report:
-        return await self._run(self._now() - self._half, None, spread=True)
+    async def _spread(self, name: str) -> Report:
+        return await self._run((name,), self._now() - self._half, None, spread=True)
 
-    async def _run(self, before: datetime, progress: Progress | None, *, spread: bool) -> Report:
+    async def _run(
+        self, names: Sequence[str], before: datetime, progress: Progress | None, *, spread: bool
+    ) -> Report:
         tally = _Tally(progress)
-        up = self._sites.up()
+        up = [site for site in self._sites.up() if site.name in names]
         done = await all_of(self._scrub(site, before, tally, spread=spread) for site in up)
         ended = {site.name for site, to_the_end in zip(up, done, strict=True) if to_the_end}
-        interrupted = tuple(name for name in self._sites.names if name not in ended)
+        interrupted = tuple(name for name in names if name not in ended)
         if tally.read:
             log.info("scrub.done", read=tally.read, bad=tally.bad, interrupted=interrupted)
         return Report(tally.read, tally.bad, interrupted)

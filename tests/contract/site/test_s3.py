@@ -215,7 +215,7 @@ async def test_refused_credentials_are_told_as_such_and_shown_nowhere(
     wrong = given(credentials(minio))
     refused = S3Objects("a", location, lambda: wrong, identity)
     for call in (refused.identity(), refused.get("s/x"), put(refused, "s/x")):
-        with pytest.raises(SiteUnavailable, match=f"{code}.*access key") as told:
+        with pytest.raises(SiteUnavailable, match=f"{code}.*credentials") as told:
             await call
         assert told.value.site == "a"
         for secret in filter(None, (wrong.access_key, wrong.secret_key, wrong.session_token)):

@@ -167,6 +167,6 @@ def test_what_cannot_be_asked_is_one_line_that_names_the_setting(
 
 @pytest.mark.parametrize("wrong", [Credentials("nobody", "not-the-secret-0123"), Credentials("", "")])
 def test_refused_credentials_are_told_and_not_shown(location: S3Location, wrong: Credentials) -> None:
-    with pytest.raises(SiteUnavailable, match="access key") as error:
+    with pytest.raises(SiteUnavailable, match="see credentials_file") as error:
         s3_bucket.init(location, wrong, new_identity())
     assert "not-the-secret" not in str(error.value)

@@ -5,10 +5,15 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
+import pytest
+
 from cluster.nouns import BLOCK_BYTES, Membership
 from storage_node.catalogue.views import is_hidden
+from storage_node.grid import health
 from storage_node.site.failing import Call, Fault
+from storage_node.upkeep import fill as filling
 from storage_node.upkeep.fill import Fill, Report
+from storage_node.upkeep.repair import Repair
 from storage_node.upkeep.verify import verify
 from tests.integration.grid.cluster import Cluster, arrival, cluster
 from tests.integration.grid.upkeep import UPKEEP, lose, store
@@ -168,3 +173,45 @@ async def test_where_no_site_is_filling_nothing_is_done() -> None:
         assert await fill(c) == Report()
         assert all(not place.filling for place in c.roster.places.values())
         assert c.roster.places["b"] == Membership(c.roster.places["b"].identity)
+
+
+@pytest.mark.parametrize("fault", [Fault.FULL, Fault.OBJECT])
+async def test_a_fill_goes_on_when_the_site_can_be_written_to_again(
+    fault: Fault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody else writes to the site, and it is owed nothing: filling itself has to try."""
+    monkeypatch.setattr(health, "WRITE_TRIAL_INTERVAL_S", 0.02)
+    monkeypatch.setattr(filling, "RETRY_INTERVAL_S", 0.02)
+    async with cluster() as c:
+        await store(c, *range(10))
+        await c.replace("b")
+        c["b"].fail(fault, "put")
+        assert (await fill(c)).filled == ()
+        assert not c.grid.health()["b"].takes_writes
+        await c.heal()
+        daemons = [
+            asyncio.create_task(daemon.run_forever())
+            for daemon in (Repair(c.grid, UPKEEP), Fill(c.grid, UPKEEP, c.roster))
+        ]
+        await c.voting("b")
+        for task in daemons:
+            task.cancel()
+        await asyncio.wait(daemons)
+        assert (await verify(c.grid)).complete
+
+
+async def test_a_site_that_cannot_be_written_to_is_tried_with_one_thing_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with cluster() as c:
+        await store(c, *range(20))
+        await c.replace("b")
+        c["b"].fail(Fault.FULL, "put")
+        await fill(c)
+        before = sum(call.method == "put" for call in c["b"].objects.calls)
+        with monkeypatch.context() as patched:
+            patched.setattr(health, "WRITE_TRIAL_INTERVAL_S", 0.0)
+            c.grid.sites.will_write([c.grid.sites["b"]])
+        report = await fill(c)
+        assert (report.failed, report.left) == (1, ("b",))
+        assert sum(call.method == "put" for call in c["b"].objects.calls) == before + 1

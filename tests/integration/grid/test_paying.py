@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from hashlib import sha256
 
 import pytest
 from prometheus_client import REGISTRY
@@ -11,11 +12,15 @@ from prometheus_client import REGISTRY
 from cluster.nouns import Debt, Fact, FactKind
 from storage_node.catalogue.views import is_hidden
 from storage_node.grid import keys
-from storage_node.site.failing import Call, Fault
+from storage_node.grid.write import NotEnoughSites
+from storage_node.site.failing import Call, Fault, well
+from storage_node.upkeep.anti_entropy import AntiEntropy
+from storage_node.upkeep.collection import Collection
+from storage_node.upkeep.fill import Fill
 from storage_node.upkeep.repair import Repair
 from storage_node.upkeep.verify import verify
 from tests.integration.grid.cluster import Cluster, arrival, cluster, utc_now
-from tests.integration.grid.upkeep import UPKEEP, damage, lose, memory, store
+from tests.integration.grid.upkeep import UPKEEP, Clock, damage, lose, memory, store
 
 
 def wedge(c: Cluster, name: str, *keys_: str) -> None:
@@ -245,12 +250,53 @@ async def test_a_repairer_that_is_cancelled_at_any_moment_leaves_what_the_next_o
                 await c.check_everywhere(digest)
 
 
-async def test_a_fact_that_nobody_knows_any_more_is_a_debt_that_is_not_paid() -> None:
+async def test_what_a_site_might_know_that_cannot_be_asked_or_has_no_vote_is_owed_still() -> None:
     async with cluster() as c:
         fact = Fact(arrival(1).instance, 1, FactKind.DELETED, utc_now(), "somebody", "test")
         await c["a"].inner.owe([Debt("b", fact.instance, fact.digest)])
+        await lose(c, "c")
         report = await Repair(c.grid, UPKEEP).run_once()
         assert (report.paid, report.failed, report.open) == (0, 1, 1)
+        await c.heal()
+        await c.replace("c")
+        report = await Repair(c.grid, UPKEEP).run_once()
+        assert (report.paid, report.failed, report.open) == (0, 1, 1)
+
+
+async def test_what_no_site_knows_any_more_is_owed_no_more() -> None:
+    """A write that was refused left its row at one site, which has lost it since it was found lacking."""
+    async with cluster() as c:
+        for name in ("a", "b"):
+            c[name].fail(Fault.BEFORE, "add")
+        with pytest.raises(NotEnoughSites):
+            await store(c, 1)
+        await c.heal()
+        await AntiEntropy(c.grid, UPKEEP).run_once()
+        assert {site for site, _ in await c.debts()} == {"a", "b"}
+        await c.replace("c")
+        await Fill(c.grid, UPKEEP, c.roster).run_once()
+        await c.voting("c")
+        report = await Repair(c.grid, UPKEEP).run_once()
+        assert (report.failed, report.open) == (0, 0)
+        assert await c.debts() == set()
+
+
+async def test_what_is_stored_while_the_note_of_it_is_struck_out_is_owed_again() -> None:
+    async with cluster() as c:
+        digest = sha256(b"1").hexdigest()
+        await c["a"].inner.owe([Debt("b", arrival(1).instance, digest)])
+        for name in ("a", "c"):
+            c[name].fail(Fault.HANG, "forgive")
+        repairing = asyncio.create_task(Repair(c.grid, UPKEEP).run_once())
+        for name in ("a", "c"):
+            await c[name].catalogue.hanging.wait()
+        c["b"].fail(Fault.OBJECT, "put")
+        await store(c, 1)
+        for site in c.sites.values():
+            site.heal()
+        await repairing
+        await c.repair()
+        await c.check_everywhere(digest)
 
 
 async def test_a_raised_order_goes_to_the_others_without_their_copies_being_called_verified() -> None:
@@ -263,3 +309,26 @@ async def test_a_raised_order_goes_to_the_others_without_their_copies_being_call
         await Repair(c.grid, UPKEEP).run_once()
         assert await c["a"].rows() == {digest: 7}
         assert [entry.verified_at async for entry in c["a"].inner.walk()] == before
+
+
+async def test_a_repairer_that_stood_still_pays_with_no_copy_that_was_collected() -> None:
+    clock = Clock()
+    async with cluster(now=clock) as c:
+        (digest,) = await store(c, 1)
+        wedge(c, "b", key_of(1, digest))
+        await c["a"].inner.owe([Debt("b", arrival(1).instance, digest)])
+        c["b"].catalogue.script = lambda call: (
+            Fault.HANG if call.method == "facts_of" and len(memory(c, "b").objects) == 2 else None
+        )
+        repair = Repair(c.grid, UPKEEP)
+        first = asyncio.create_task(repair.run_once())
+        await c["b"].catalogue.hanging.wait()
+        clock.forward(days=2)
+        await Collection(c.grid, UPKEEP).run_once()
+        c["b"].catalogue.script = well
+        c["b"].catalogue.release()
+        assert (await first).paid == 0
+        assert len(await c.debts()) == 1
+        assert (await Repair(c.grid, UPKEEP).run_once()).paid == 1
+        c["b"].heal()
+        assert (await verify(c.grid, deep=True)).complete

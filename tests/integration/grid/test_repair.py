@@ -76,10 +76,11 @@ async def test_any_number_of_repairers_may_run_at_once(tmp_path: Path) -> None:
 
 async def test_a_debt_that_cannot_be_paid_keeps_none_from_being_paid() -> None:
     async with cluster() as c:
-        await c["a"].inner.owe([Debt("b", arrival(99).instance, "ab" * 32)])
         await lose(c, "b")
+        await store(c, 99)
         digests = await store(c, 1, 2)
         await c.heal()
+        c["b"].script(lambda call: Fault.OBJECT if call.method == "put" and ".99/" in call.key else None)
         report = await Repair(c.grid, UPKEEP).run_once()
         assert (report.paid, report.failed, report.open) == (2, 1, 1)
         for digest in digests:

@@ -9,6 +9,7 @@ import pytest
 from cluster.nouns import BLOCK_BYTES
 from storage_node.grid import keys
 from storage_node.site.failing import Fault
+from storage_node.upkeep import scrub as scrub_module
 from storage_node.upkeep.scrub import Report, Scrub
 from tests.integration.grid.cluster import NAMES, Cluster, arrival, cluster
 from tests.integration.grid.upkeep import UPKEEP, Clock, damage, lose, memory, store
@@ -113,12 +114,33 @@ async def test_all_that_is_read_is_spread_over_half_of_the_period() -> None:
         daemon = Scrub(c.grid, upkeep)
         running = asyncio.create_task(daemon.run_forever())
         async with asyncio.timeout(10):
-            while daemon.rounds.to_json() is None:  # noqa: ASYNC110  # it tells nobody
+            while None in daemon.rounds.to_json().values():  # noqa: ASYNC110  # it tells nobody
                 await asyncio.sleep(0.01)
         running.cancel()
         await asyncio.wait({running})
         assert loop.time() - began_s >= 0.2
-        assert (daemon.rounds.to_json() or {})["read"] == 9
+        assert [at_site["read"] for at_site in daemon.rounds.to_json().values()] == [3, 3, 3]
+
+
+async def test_a_site_that_was_away_is_read_though_the_round_at_another_goes_on_for_days(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(scrub_module, "_ROUND_INTERVAL_S", 0.01)
+    clock = Clock()
+    async with cluster(now=clock) as c:
+        await store(c, *range(3))
+        clock.forward(days=16)
+        c["a"].fail(Fault.HANG, "get")
+        await lose(c, "b")
+        running = asyncio.create_task(Scrub(c.grid, UPKEEP).run_forever())
+        await c["a"].objects.hanging.wait()
+        c["b"].heal()
+        await c.grid.sites.probe()
+        async with asyncio.timeout(10):
+            while not any(call.method == "get" for call in c["b"].objects.calls):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        running.cancel()
+        await asyncio.wait({running})
 
 
 async def test_progress_is_told() -> None:

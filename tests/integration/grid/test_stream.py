@@ -19,8 +19,10 @@ from storage_node.grid.lane import Block, Lane
 from storage_node.grid.write import NotEnoughSites
 from storage_node.site.failing import Call, Fault
 from storage_node.site.protocol import ObjectFault
+from storage_node.upkeep.collection import Collection
 from storage_node.upkeep.verify import verify
 from tests.integration.grid.cluster import NAMES, PROVENANCE, Cluster, arrival, cluster
+from tests.integration.grid.upkeep import UPKEEP, Clock
 
 MIB = 1024 * 1024
 LARGE = random.Random(7).randbytes(MIB)
@@ -328,3 +330,25 @@ async def test_the_same_content_streamed_twice_is_one_version(tmp_path: Path) ->
         assert first.version == replace(second.version, key=first.version.key)
         (row,) = await c.grid.rows_of(arrival().instance)
         assert b"".join(await read(c, replace(first, version=row.version))) == LARGE[: BLOCK_BYTES + 1]
+
+
+async def test_a_writer_that_stood_still_takes_no_row_to_a_copy_that_was_collected() -> None:
+    """Its sender had sent the instance again, to another, and was told of success."""
+    clock = Clock()
+    async with cluster(now=clock) as c:
+        for name in NAMES:
+            c[name].catalogue.script = lambda call: (
+                Fault.HANG if (call.method, call.number) == ("add", 0) else None
+            )
+        first = asyncio.create_task(stream(c, LARGE[:9_000_000]))
+        for name in NAMES:
+            await c[name].catalogue.hanging.wait()
+        clock.forward(days=2)
+        again = await stream(c, LARGE[:9_000_000])
+        assert (await Collection(c.grid, UPKEEP).run_once()).removed == 3
+        for name in NAMES:
+            c[name].heal()
+        with pytest.raises(NotEnoughSites, match="may have been collected"):
+            await first
+        assert b"".join(await read(c, again)) == LARGE[:9_000_000]
+        assert (await verify(c.grid, deep=True)).complete

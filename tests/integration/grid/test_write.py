@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from cluster.nouns import SiteIdentity
+from storage_node.grid import health
 from storage_node.grid.grid import Grid
 from storage_node.grid.health import SiteState
+from storage_node.grid.sites import SiteFailed
 from storage_node.grid.write import LAGGING_LIMIT, NotEnoughSites
 from storage_node.site.failing import Call, Fault
 from storage_node.site.memory import MemoryObjects
@@ -403,3 +405,29 @@ async def test_halves_of_different_sites_are_no_site(tmp_path: Path) -> None:
         memory.expected = SiteIdentity("b", "another", 1)
         await c.grid.sites.wait_until(lambda health: not health["b"].up)
         assert "different sites" in c.grid.health()["b"].why
+
+
+async def test_two_sites_whose_writes_failed_at_different_times_are_tried_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With the third one down a write needs both: who finds a single one to try does not use up its turn."""
+    monkeypatch.setattr(health, "WRITE_TRIAL_INTERVAL_S", 0.2)
+    async with cluster() as c:
+        c["a"].fail(Fault.BEFORE)
+        await c.grid.sites.probe()
+        for name in ("b", "c"):
+            c[name].fail(Fault.FULL, "put")
+            site = c.grid.sites[name]
+            with pytest.raises(SiteFailed):
+                await c.grid.sites.ask(site, site.objects.put("key", [b""], digest="", metadata={}))
+            c[name].heal()
+            await asyncio.sleep(0.1)
+        async with asyncio.timeout(2):
+            while True:
+                try:
+                    stored = await c.grid.store(arrival(), PARTS)
+                except NotEnoughSites:
+                    await asyncio.sleep(0.02)
+                else:
+                    break
+        assert stored.copies == ("b", "c")

@@ -133,7 +133,7 @@ def test_it_is_full_below_the_mark_and_until_it_has_half_as_much_again() -> None
         assert site.state is state, free
         assert site.may_write(0) is (state is SiteState.UP)
     site.has_room(5 << 20)
-    assert site.why == "5 MiB of room left, 1000 MiB wanted"
+    assert site.why == "5 MiB of room left, 1000 MiB wanted (free_space_low_bytes)"
     site.has_room(None)
     assert circuit_state(site) is SiteState.UP
 
@@ -151,6 +151,7 @@ def test_a_write_that_finds_no_room_stops_writes_and_later_one_is_let_through() 
     assert (site.state, site.why) == (SiteState.FULL, "no space left")
     assert not site.may_write(100 + WRITE_TRIAL_INTERVAL_S - 0.1)
     assert site.may_write(100 + WRITE_TRIAL_INTERVAL_S)
+    site.will_write(100 + WRITE_TRIAL_INTERVAL_S)
     assert not site.may_write(100 + WRITE_TRIAL_INTERVAL_S)
     site.wrote()
     assert circuit_state(site) is SiteState.UP
@@ -170,6 +171,7 @@ def test_a_trial_that_fails_stops_writes_for_as_long_again() -> None:
     wedge(site)
     at_s = WRITE_TRIAL_INTERVAL_S
     assert site.may_write(at_s)
+    site.will_write(at_s)
     site.not_written("another", "500", at_s + 3)
     assert not site.may_write(at_s + WRITE_TRIAL_INTERVAL_S)
     assert site.may_write(at_s + 3 + WRITE_TRIAL_INTERVAL_S)
@@ -179,7 +181,16 @@ def test_a_trial_of_which_nothing_is_heard_is_followed_by_another() -> None:
     site = circuit()
     wedge(site)
     assert site.may_write(WRITE_TRIAL_INTERVAL_S)
+    site.will_write(WRITE_TRIAL_INTERVAL_S)
+    assert not site.may_write(2 * WRITE_TRIAL_INTERVAL_S - 0.1)
     assert site.may_write(2 * WRITE_TRIAL_INTERVAL_S)
+
+
+def test_who_asks_and_does_not_write_takes_nobodys_turn_to_try() -> None:
+    site = circuit()
+    wedge(site)
+    assert site.may_write(WRITE_TRIAL_INTERVAL_S)
+    assert site.may_write(WRITE_TRIAL_INTERVAL_S)
 
 
 def test_one_wedged_key_says_nothing_of_the_site() -> None:
@@ -277,6 +288,7 @@ class Machine(RuleBasedStateMachine):
             return
         assert self.circuit.is_up
         assert not self.lacks_room
+        self.circuit.will_write(self.at_s)
         if writes_fail:
             assert self.tried_at_s is None or self.at_s - self.tried_at_s >= WRITE_TRIAL_INTERVAL_S
             self.tried_at_s = self.at_s

@@ -122,6 +122,20 @@ async def test_a_part_without_an_etag_is_no_part() -> None:
             await begun.complete()
 
 
+async def test_what_was_put_without_an_etag_was_not_put() -> None:
+    """Whatever answers 200 to all that it is asked, and keeps nothing, is no copy."""
+    async with fake_service(lambda _: answer("200 OK", b"<html>back soon</html>")) as (site, _):
+        with pytest.raises(ObjectFault, match="ETag"):
+            await put(site)
+
+
+async def test_a_listing_that_goes_on_and_does_not_say_where_is_none() -> None:
+    page = b"<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>"
+    async with fake_service(lambda _: answer("200 OK", page)) as (site, _):
+        with pytest.raises(SiteUnavailable, match="NextContinuationToken"):
+            await listing(site)
+
+
 async def test_small_blocks_are_put_together_to_parts_that_s3_takes() -> None:
     def say(asked: Asked) -> bytes:
         return UPLOAD if "?uploads" in asked.line else answer("200 OK", COMPLETED, ETag='"e"')

@@ -36,7 +36,8 @@ def tls(certificate: Path) -> ssl.SSLContext:
 
 
 async def test_a_service_whose_authority_is_trusted_is_asked(certificate: Path, tls: ssl.SSLContext) -> None:
-    async with fake_service(lambda _: answer("200 OK", b"x" * 9), tls=tls, ca_file=certificate) as (site, _):
+    whole = answer("200 OK", b"x" * 9, ETag="e")
+    async with fake_service(lambda _: whole, tls=tls, ca_file=certificate) as (site, _):
         assert await site.identity() == IDENTITY
         assert await site.get("s/x") == b"x" * 9
         await site.put("s/y", [bytes(3_000_000)], digest="0" * 64, metadata={})

@@ -22,9 +22,9 @@ LOCATION = S3Location("https://s3.example:9000", "images")
         (Refusal(404, "NoSuchKey"), ObjectMissing, "s/x"),
         (Refusal(404, "NoSuchVersion"), ObjectMissing, "s/x"),
         (Refusal(404, "NoSuchBucket"), SiteUnavailable, "objects"),
-        (Refusal(403, "AccessDenied"), SiteUnavailable, "access key"),
-        (Refusal(403, "SignatureDoesNotMatch"), SiteUnavailable, "access key"),
-        (Refusal(401, ""), SiteUnavailable, "access key"),
+        (Refusal(403, "AccessDenied"), SiteUnavailable, "see credentials_file"),
+        (Refusal(403, "SignatureDoesNotMatch"), SiteUnavailable, "see credentials_file"),
+        (Refusal(401, ""), SiteUnavailable, "see credentials_file"),
         (Refusal(403, "RequestTimeTooSkewed", clock_offset_s=-901.2), SiteUnavailable, "901 s, it is behind"),
         (Refusal(403, "RequestTimeTooSkewed"), SiteUnavailable, "clock"),
         (Refusal(400, "AuthorizationHeaderMalformed", region="eu-1"), SiteUnavailable, "eu-1.*see region"),
@@ -56,6 +56,12 @@ def test_a_refusal_is_told_as_the_objects_or_the_sites(
 
 def test_what_is_written_cannot_be_missing() -> None:
     told = failure("north", LOCATION, Refusal(404, "NoSuchKey"), "s/x", writing=True)
+    assert isinstance(told, ObjectFault)
+
+
+def test_what_may_not_be_removed_is_that_objects_fault() -> None:
+    """It is under a lock; or who asks may not remove anything, and reads and writes as before."""
+    told = failure("north", LOCATION, Refusal(403, "AccessDenied"), "s/x", removing=True)
     assert isinstance(told, ObjectFault)
 
 
