@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Final, Self, TypeAlias
@@ -126,7 +126,18 @@ class Fact:
 
     def to_json(self) -> bytes:
         """Return its canonical form: what is stored as its object, and what its digest is of."""
-        entries = {**asdict(self), "decided_at": self.decided_at.astimezone(UTC).isoformat()}
+        entries = {
+            "instance": {
+                "study_instance_uid": self.instance.study_instance_uid,
+                "series_instance_uid": self.instance.series_instance_uid,
+                "sop_instance_uid": self.instance.sop_instance_uid,
+            },
+            "epoch": self.epoch,
+            "kind": self.kind,
+            "decided_at": self.decided_at.astimezone(UTC).isoformat(),
+            "decided_by": self.decided_by,
+            "reason": self.reason,
+        }
         return json.dumps(entries, sort_keys=True, separators=(",", ":")).encode("ascii")
 
     @classmethod

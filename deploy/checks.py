@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from cluster.nouns import SiteIdentity
     from cluster.settings import Settings, Site
+    from deploy.record import Records, SiteRecord
 
 CLOCK_TOLERANCE_S: Final = 5.0
 """How far a site's clock may be off: S3 refuses requests from some minutes on."""
@@ -32,6 +33,8 @@ class SiteCheck:
     name: str
     problems: tuple[str, ...]
     """A line each."""
+    is_there: bool = False
+    """Whether both halves can be asked, and are this site's: what else is wrong loses nothing."""
     shared_with: str | None = None
     """Another site of the cluster whose objects these are: the two are one failure unit, not two."""
 
@@ -44,9 +47,9 @@ async def check(settings: Settings, names: Collection[str]) -> tuple[SiteCheck, 
     UserError
         There is no cluster in the data folder.
     """
-    identities = {name: one.identity for name, one in record.of_sites(settings).items()}
+    records = record.known(settings)
     chosen = [site for site in settings.sites if site.name in names]
-    return tuple(await asyncio.gather(*(_check(site, identities) for site in chosen)))
+    return tuple(await asyncio.gather(*(_check(site, records) for site in chosen)))
 
 
 async def at_start(settings: Settings) -> None:
@@ -79,20 +82,41 @@ def refuse_shared(found: Iterable[SiteCheck]) -> None:
             raise UserError(one.problems[0])
 
 
-async def _check(site: Site, identities: dict[str, SiteIdentity]) -> SiteCheck:
+async def _check(site: Site, records: Records) -> SiteCheck:
     problems: list[str] = []
+    is_there = False
+    one = records[site.name]
     try:
         async with asyncio.timeout(_TIMEOUT_S):
-            if (reason := await _differs(site, identities[site.name])) is not None:
-                problems.append(f"site {site.name}: {reason}")
-                if (other := await _is_that_of(site, identities)) is not None:
-                    return SiteCheck(site.name, (_shared(site, other),), other)
+            if (reason := await _differs(site, one.identity)) is not None:
+                if (other := await _is_that_of(site, records)) is not None:
+                    return SiteCheck(site.name, (_shared(site, other),), shared_with=other)
+                hint = await _hint(site, one) if one.made else ""
+                problems.append(f"site {site.name}: {reason}{hint}")
             elif site.is_s3:
                 problems += await _bucket_problems(site)
-            problems += await _catalogue_problems(site, identities[site.name])
+            if not one.made:
+                what, how = ("replaced", "replace") if one.filling else ("made", "init")
+                problems.append(
+                    f"site {site.name}: it was not {what} to the end: go on with"
+                    f" `atria site {how} {site.name}`"
+                )
+            else:
+                lacking = await _catalogue_problems(site, one.identity)
+                problems += lacking
+                is_there = reason is None and not lacking
     except TimeoutError:
         problems.append(f"site {site.name}: no answer within {_TIMEOUT_S:g} s")
-    return SiteCheck(site.name, tuple(problems))
+    return SiteCheck(site.name, tuple(problems), is_there)
+
+
+async def _hint(site: Site, one: SiteRecord) -> str:
+    """Return what may be done, where the site's place can be asked and holds nothing of anybody else."""
+    try:
+        await asyncio.to_thread(sites.may_renew, site, one.identity)
+    except UserError:
+        return ""
+    return f"; if it has lost what it held: `atria site replace {site.name}`"
 
 
 async def _differs(site: Site, identity: SiteIdentity) -> str | None:
@@ -109,9 +133,9 @@ async def _differs(site: Site, identity: SiteIdentity) -> str | None:
     return None
 
 
-async def _is_that_of(site: Site, identities: dict[str, SiteIdentity]) -> str | None:
-    for name, identity in identities.items():
-        if name != site.name and await _differs(site, identity) is None:
+async def _is_that_of(site: Site, records: Records) -> str | None:
+    for name, one in records.items():
+        if name != site.name and await _differs(site, one.identity) is None:
             return name
     return None
 

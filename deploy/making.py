@@ -73,7 +73,8 @@ def init(settings: Settings, names: Collection[str]) -> None:
 def replace_site(settings: Settings, site: Site) -> SiteIdentity:
     """Make a site that lost its state anew, as the next generation, which is filling: it has no vote.
 
-    One that was begun and not finished is finished, and no further generation is begun.
+    One that was begun and not finished is finished, and no further generation is begun. A bucket is looked at
+    first: a wrong setting must not cost a sound site its place.
 
     Raises
     ------
@@ -81,6 +82,7 @@ def replace_site(settings: Settings, site: Site) -> SiteIdentity:
         Its place cannot be written, or holds another site's objects. Doing it again goes on.
     """
     with _told(settings):
+        sites.may_renew(site, _with_next_generation(record.of_sites(settings), site.name)[site.name].identity)
         records = record.change(settings, lambda before: _with_next_generation(before, site.name))
         identity = records[site.name].identity
         sites.renew(site, identity)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from deploy import compose, minio, minio_sites, pages
 
@@ -14,6 +15,12 @@ if TYPE_CHECKING:
     from deploy.minio_sites import RunningServer
     from storage_node.catalogue.protocol import Counts
     from storage_node.grid.sites import GridSite
+
+SiteViews: TypeAlias = Mapping[str, Mapping[str, object]]
+"""What one process knows of each site: its health as JSON values, by the site's name."""
+
+_ANSWER_TIMEOUT_S: Final = 3.0
+"""How long a site may take to say which one it is: who looks because something hangs has no time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +44,7 @@ class SiteState:
 
     name: str
     state: str
-    """`up`, `filling` (it takes writes and has no vote), or why it is down."""
+    """`up`, `filling` (it takes writes and has no vote), or why it is down; and who finds it otherwise."""
     held: Counts | None = None
     """What its catalogue says that it holds; `debts` are those of *other* sites."""
 
@@ -71,24 +78,48 @@ async def look(settings: Settings) -> Overview:
     opened = compose.open_sites(settings)
     try:
         members = await compose.members(settings)
-        processes = await asyncio.gather(
-            *(_process(member) for member in members),
-            *(_server(server) for server in minio_sites.running(settings)),
+        processes, servers, sites = await asyncio.gather(
+            asyncio.gather(*(_process(member) for member in members)),
+            asyncio.gather(*(_server(settings, server) for server in minio_sites.running(settings))),
+            asyncio.gather(*(_site(site, settings.writing.site_timeout_s) for site in opened)),
         )
-        sites = await asyncio.gather(*(_site(site, settings.writing.site_timeout_s) for site in opened))
     finally:
         await asyncio.gather(*(half.close() for site in opened for half in (site.objects, site.catalogue)))
-    return Overview(str(settings.data_folder), tuple(processes), tuple(sites))
+    views = {process.name: view for process, view in processes}
+    return Overview(
+        str(settings.data_folder),
+        (*(process for process, _ in processes), *servers),
+        tuple(with_views(site, views) for site in sites),
+    )
 
 
-async def _process(member: Member) -> Process:
-    associations = None
+def with_views(site: SiteState, views: Mapping[str, SiteViews]) -> SiteState:
+    """Add what the cluster's processes know better of a site that answers: it is full, say.
+
+    Parameters
+    ----------
+    site : SiteState
+    views : mapping of str to mapping
+        The `sites` of each process's `/status`, by the process's name.
+    """
+    if site.held is None:
+        return site
+    for process, sites in views.items():
+        view = sites.get(site.name, {})
+        if view.get("state", "up") not in ("up", "filling"):
+            state = str(view["state"]).replace("_", "-")
+            return replace(site, state=f"{site.state}, but {state} to {process}: {view.get('why')}")
+    return site
+
+
+async def _process(member: Member) -> tuple[Process, SiteViews]:
+    page: dict[str, Any] = {}
     try:
         state = (await pages.fetch(member.http, "/readyz")).body.decode("utf-8", "replace").strip()
-        associations = (await pages.fetch(member.http, "/status")).json().get("associations")
+        page = (await pages.fetch(member.http, "/status")).json()
     except pages.NoPage as error:
         state = str(error)
-    return Process(
+    process = Process(
         member.kind,
         member.name,
         state,
@@ -96,15 +127,18 @@ async def _process(member: Member) -> Process:
         str(member.http),
         member.pid,
         member.started_at.isoformat(timespec="seconds"),
-        associations,
+        page.get("associations"),
     )
+    return process, page.get("sites", {})
 
 
-async def _server(server: RunningServer) -> Process:
+async def _server(settings: Settings, server: RunningServer) -> Process:
     return Process(
         "minio",
         f"minio-{server.site}",
-        "ready" if await minio.is_ready(server.address) else f"{server.address} does not answer",
+        "ready"
+        if await minio.is_ready(server.address)
+        else f"not ready: see {settings.logs_folder / f'minio-{server.site}.log'}",
         None,
         str(server.address),
         server.pid,
@@ -118,13 +152,14 @@ async def _site(site: GridSite, timeout_s: float) -> SiteState:
     from storage_node.site.protocol import SiteUnavailable
 
     try:
-        async with asyncio.timeout(timeout_s):
+        async with asyncio.timeout(_ANSWER_TIMEOUT_S) as limit:
             one, other = await site.objects.identity(), await site.catalogue.identity()
             if one != other:
                 return SiteState(site.name, "its objects and its catalogue are of different sites")
+            limit.reschedule(asyncio.get_running_loop().time() + timeout_s)
             counts = await site.catalogue.counts()
     except (SiteUnavailable, CatalogueUnavailable) as error:
         return SiteState(site.name, error.reason)
     except TimeoutError:
-        return SiteState(site.name, f"no answer within {timeout_s:g} s")
+        return SiteState(site.name, "it does not answer in time")
     return SiteState(site.name, "filling" if site.membership.filling else "up", counts)

@@ -102,6 +102,23 @@ def change(settings: Settings, how: Callable[[Records | None], Records]) -> Reco
         return after
 
 
+def known(settings: Settings) -> Records:
+    """Return the records of a cluster, even if not all of its sites were made yet.
+
+    Raises
+    ------
+    UserError
+        There is no cluster in the data folder.
+    """
+    records = read(settings)
+    if records is None:
+        how = (
+            "make its sites with `atria site init`" if _has_buckets(settings) else "start one with `atria up`"
+        )
+        raise UserError(f"there is no cluster in {settings.data_folder}: {how}")
+    return records
+
+
 def of_sites(settings: Settings) -> Records:
     """Return the records of a cluster whose sites were all made.
 
@@ -110,13 +127,11 @@ def of_sites(settings: Settings) -> Records:
     UserError
         There is no such cluster in the data folder.
     """
-    records = read(settings)
-    if records is None:
-        raise UserError(f"there is no cluster in {settings.data_folder}: start one with `atria up`")
-    if unmade := _unmade(records):
+    records = known(settings)
+    if missing := unmade(records):
         raise UserError(
-            f"there is no cluster in {settings.data_folder} yet: site {', '.join(unmade)} was not made to the"
-            " end: do so with `atria site init`"
+            f"there is no cluster in {settings.data_folder} yet: site {', '.join(missing)} was not made to"
+            " the end: do so with `atria site init`"
         )
     return records
 
@@ -130,12 +145,17 @@ def is_whole(settings: Settings) -> bool:
         As `read` does.
     """
     records = read(settings)
-    return records is not None and not _unmade(records)
+    return records is not None and not unmade(records)
 
 
-def _unmade(records: Records) -> list[str]:
+def unmade(records: Records) -> list[str]:
+    """Return the names of the sites that were never made to the end."""
     # One that is being replaced may be there half: it is down until the replacement goes on.
     return [name for name, record in records.items() if not (record.made or record.filling)]
+
+
+def _has_buckets(settings: Settings) -> bool:
+    return any(site.is_s3 for site in settings.sites)
 
 
 def _record(entry: Mapping[str, object]) -> SiteRecord:

@@ -51,6 +51,19 @@ def renew(site: Site, identity: SiteIdentity) -> None:
     _do(site, identity, s3_bucket.renew)
 
 
+def may_renew(site: Site, identity: SiteIdentity) -> None:
+    """Find out whether a site's bucket can be given that generation. Blocks.
+
+    Raises
+    ------
+    UserError
+        It cannot be asked, or holds something else.
+    """
+    from storage_node.site import s3_bucket
+
+    _do(site, identity, s3_bucket.may_renew)
+
+
 def problems(site: Site) -> list[str]:
     """Return what of a bucket's settings is not as the site's settings want it, a line each. Blocks.
 

@@ -58,6 +58,20 @@ def make(site: Site, identity: SiteIdentity) -> None:
     _make_catalogue(site, identity)
 
 
+def may_renew(site: Site, identity: SiteIdentity) -> None:
+    """Find out whether `renew` can do anything, as far as that can be told beforehand.
+
+    Raises
+    ------
+    UserError
+        Its bucket cannot be asked, or holds something else.
+    """
+    if site.is_s3:
+        from deploy import s3
+
+        s3.may_renew(site, identity)
+
+
 def renew(site: Site, identity: SiteIdentity) -> None:
     """Make both halves of a site that lost its state, as the next generation.
 

@@ -15,9 +15,14 @@ from deploy.errors import UserError
 from deploy.overrides import Overrides
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from cluster.nouns import SiteIdentity
     from cluster.settings import Settings, Site
     from deploy.checks import SiteCheck
+    from deploy.record import SiteRecord
+    from storage_node.grid.health import SiteHealth
+    from storage_node.upkeep.fill import Report
 
 app = typer.Typer(
     help="Make sites, look at them, replace a lost one.",
@@ -31,7 +36,11 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="The site.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 Force = Annotated[
     bool,
-    typer.Option("--force", help="Do it though another site is not well: what only these two hold is lost."),
+    typer.Option(
+        "--force",
+        help="Do it though the site has lost nothing, or though another is not well: what only these two hold"
+        " is lost.",
+    ),
 ]
 
 
@@ -47,11 +56,13 @@ def init(names: Names = None, config: options.Config = None, data: options.Data 
 
       atria site init c --config atria.toml
     """
-    from deploy import making
+    from deploy import making, record
 
     settings = Overrides(config, data).settings()
     chosen = _chosen(settings, names)
     making.init(settings, {site.name for site in chosen})
+    if unmade := record.unmade(record.known(settings)):
+        console().print(f"[yellow]Still to be made: {', '.join(unmade)}.[/]")
     _report(settings, run(_check(settings, chosen)), as_json=False)
 
 
@@ -95,7 +106,7 @@ def list_sites(
     from deploy import record
 
     settings = Overrides(config, data).settings()
-    records = record.of_sites(settings)
+    records = record.known(settings)
     if as_json:
         entries = [
             {**asdict(records[site.name]), "objects": _where(site), "catalogue": site.catalogue}
@@ -106,8 +117,7 @@ def list_sites(
     table = Table("site", "generation", "state", "objects", "catalogue", box=box.SIMPLE_HEAD)
     for site in settings.sites:
         one = records[site.name]
-        state = "member" if not one.filling else "filling" if one.made else "to be made: atria site replace"
-        table.add_row(site.name, str(one.identity.generation), state, _where(site), site.catalogue)
+        table.add_row(site.name, str(one.identity.generation), _place(one), _where(site), site.catalogue)
     console().print(table)
 
 
@@ -136,27 +146,31 @@ def replace(
     settings = Overrides(config, data).settings()
     (site,) = _chosen(settings, [name])
     records = record.of_sites(settings)
-    problems = {one.name: one.problems for one in run(_check(settings, list(settings.sites)))}
-    if not (records[name].filling and records[name].made and not problems[name]):
-        away = [other for other in problems if other != name and (problems[other] or records[other].filling)]
+    is_there = {one.name: one.is_there for one in run(_check(settings, list(settings.sites)))}
+    if yes and not force and is_there[name] and not records[name].filling:
+        console().print(f"Site {name} has lost nothing, and is a full member: --force makes it anew anyway.")
+        return
+    if not (records[name].filling and is_there[name]):
+        away = [
+            other for other in is_there if other != name and (not is_there[other] or records[other].filling)
+        ]
         if away and not force:
             raise UserError(
                 f"site {', '.join(away)} is not well, and what only it and site {name} hold would be lost:"
                 " mend it first (`atria site check` says what is wrong), or use --force"
             )
         if not yes:
-            _ask(site, records[name].identity, is_well=not problems[name])
+            _ask(site, records[name].identity, is_well=is_there[name])
         making.replace_site(settings, site)
     try:
-        complete = run(_fill(settings, name))
+        why_not = run(_fill(settings, name))
     except KeyboardInterrupt:
         raise UserError(
             f"site {name} is not filled yet: `atria upkeep` goes on, and so does `atria site replace {name}`"
         ) from None
-    if not complete:
+    if why_not is not None:
         raise UserError(
-            f"site {name} could not be filled to the end: `atria upkeep` goes on as soon as it can;"
-            " `atria status` shows which site is away"
+            f"site {name} could not be filled to the end: {why_not}: `atria upkeep` goes on when it can"
         )
     console().print(f"[green]Site {name} has everything, and is a full member again.[/]")
 
@@ -179,8 +193,8 @@ async def _check(settings: Settings, chosen: list[Site]) -> tuple[SiteCheck, ...
     return await checks.check(settings, {site.name for site in chosen})
 
 
-async def _fill(settings: Settings, name: str) -> bool:
-    """Fill a site, and return whether it has everything."""
+async def _fill(settings: Settings, name: str) -> str | None:
+    """Fill a site, and return why it lacks something yet, or None when it has everything."""
     from deploy import compose, record
     from deploy.command.progress import bar
     from deploy.roster import RecordRoster
@@ -188,8 +202,22 @@ async def _fill(settings: Settings, name: str) -> bool:
 
     async with compose.running_grid(settings) as grid:
         with bar(f"filling site {name}") as progress:
-            await Fill(grid, settings.upkeep, RecordRoster(settings)).run_once(progress)
-    return not record.of_sites(settings)[name].filling
+            report = await Fill(grid, settings.upkeep, RecordRoster(settings)).run_once(progress)
+        return hindrance(grid.health(), report) if record.of_sites(settings)[name].filling else None
+
+
+def hindrance(health: Mapping[str, SiteHealth], report: Report) -> str:
+    """Return what keeps a site from being filled, in words."""
+    ailing = [
+        f"site {name} is {one.state.value.replace('_', '-')} ({one.why})"
+        for name, one in health.items()
+        if not one.takes_writes
+    ]
+    if ailing:
+        return ", ".join(ailing)
+    if report.not_read:
+        return f"not all of site {', '.join(report.not_read)} could be read"
+    return f"{report.failed} copies could not be made"
 
 
 def _chosen(settings: Settings, names: list[str] | None) -> list[Site]:
@@ -213,6 +241,12 @@ def _report(settings: Settings, found: tuple[SiteCheck, ...], *, as_json: bool) 
         console().print(table)
     if any(one.problems for one in found):
         raise typer.Exit(1)
+
+
+def _place(one: SiteRecord) -> str:
+    if one.filling:
+        return "filling" if one.made else "to be made: atria site replace"
+    return "member" if one.made else "to be made: atria site init"
 
 
 def _where(site: Site) -> str:

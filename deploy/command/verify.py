@@ -75,5 +75,9 @@ def _print_table(found: Verification) -> None:
     out.print(table)
     if found.complete:
         out.print(f"[green]Each of {found.versions} instances is at every site.[/]")
+        return
+    out.print(f"[red]Not each of {found.versions} instances was found at every site.[/]")
+    if away := [site.site for site in found.sites if not site.up]:
+        out.print(f"Site {', '.join(away)} is not well: what it was not asked for counts as missing there.")
     else:
-        out.print(f"[red]Not each of {found.versions} instances is at every site.[/]")
+        out.print("Upkeep gives sites what they lack; `atria repair` does so now.")

@@ -65,10 +65,14 @@ def test_a_minio_that_is_killed_is_not_missed_and_comes_back_and_the_next_start_
         assert held(cluster) == everywhere(3)
 
 
-def test_the_servers_end_when_the_supervisor_is_killed_even_one_that_hangs(tmp_path: Path) -> None:
+def test_one_that_hangs_is_said_to_and_the_servers_end_when_the_supervisor_is_killed(tmp_path: Path) -> None:
     with up(tmp_path / "data", "--sites=minio") as cluster:
         pids = [one.pid for one in cluster.look().processes]
         os.kill(pid_of(cluster, "minio-a"), signal.SIGSTOP)
+        hung = cluster.process_named("minio-a")
+        assert hung is not None
+        assert hung.state == f"not ready: see {cluster.data}/logs/minio-a.log"
+        assert cluster.look().sites[0].state == "it does not answer in time"
         cluster.process.kill()
         until(lambda: not any(map(is_alive, pids)))
 

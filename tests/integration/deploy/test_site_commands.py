@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from minio import Minio
 from minio.commonconfig import ENABLED
 
 from cluster.settings import Settings
-from deploy import checks, making
+from deploy import checks, making, record
 from deploy.minio import MinioServer
 from deploy.overrides import Overrides
 from tests.integration.deploy.atria import atria
@@ -184,6 +185,66 @@ def test_what_is_wrong_with_a_bucket_is_one_line_that_names_site_and_setting(
     assert "not the secret" not in problem
 
 
+def test_sites_may_be_made_one_by_one_and_it_is_said_which_are_left(cluster: Cluster) -> None:
+    code, said = cluster.site("init", "c")
+    assert code == 0, said
+    assert "Still to be made: a, b." in said
+    code, said = cluster.site("check")
+    assert code == 1
+    assert "site a: it was not made to the end: go on with `atria site init a`" in said
+    assert [one["made"] for one in json.loads(cluster.site("list", "--json")[1])] == [False, False, True]
+
+
+def test_a_site_that_lost_its_bucket_is_told_from_one_that_is_away(cluster: Cluster, client: Minio) -> None:
+    cluster.init()
+    bucket = cluster.buckets["a"]
+    for one in client.list_objects(bucket, include_version=True, recursive=True):
+        assert one.object_name is not None
+        client.remove_object(bucket, one.object_name, version_id=one.version_id)
+    client.remove_bucket(bucket)
+    (problem,) = cluster.problems("a")
+    assert problem.endswith("see objects; if it has lost what it held: `atria site replace a`")
+    cluster.write(a={"endpoint": "http://127.0.0.1:9"})
+    (problem,) = cluster.problems("a")
+    assert "atria site replace" not in problem
+
+
+def test_a_bucket_without_object_lock_hinders_no_replacement_and_one_that_is_over_is_not_begun_anew(
+    cluster: Cluster, client: Minio
+) -> None:
+    client.make_bucket(cluster.buckets["a"])
+    cluster.init()
+    cluster.settings.sites[2].catalogue_file.unlink()
+    code, said = cluster.site("replace", "c", "--yes")
+    assert code == 0, said
+    record.change(cluster.settings, still_filling)
+    for said in ("is a full member again", "has lost nothing"):
+        assert cluster.site("replace", "a", "--yes")[1].count(said) == 1
+    assert [one.identity.generation for one in record.of_sites(cluster.settings).values()] == [1, 1, 2]
+
+
+def still_filling(records: record.Records | None) -> record.Records:
+    assert records is not None
+    return {**records, "a": replace(records["a"], filling=True)}
+
+
+def test_a_wrong_setting_costs_no_sound_site_its_generation(cluster: Cluster, server: MinioServer) -> None:
+    cluster.init()
+    before = cluster.site("list", "--json")
+    cluster.write(b={"endpoint": "http://127.0.0.1:9"})
+    code, said = cluster.site("replace", "b", "--yes")
+    assert code == 2
+    assert "site b: http://127.0.0.1:9 cannot be reached" in said
+    twin = {"objects": f"s3://{cluster.buckets['a']}", "endpoint": f"http://localhost:{server.port}"}
+    cluster.write(b=twin)
+    code, said = cluster.site("replace", "b", "--yes")
+    assert code == 2
+    assert "is that of site a" in said
+    cluster.write()
+    assert cluster.site("list", "--json") == before
+    assert cluster.problems("b") == ()
+
+
 def test_a_site_is_not_replaced_while_another_is_away(tmp_path: Path) -> None:
     with started(MinioServer(tmp_path / "minio")) as server:
         cluster = Cluster(tmp_path, server)
@@ -191,6 +252,7 @@ def test_a_site_is_not_replaced_while_another_is_away(tmp_path: Path) -> None:
     code, said = cluster.site("check")
     assert code == 1
     assert said.count("cannot be reached") == 2
+    cluster.settings.sites[2].catalogue_file.unlink()
     code, said = cluster.site("replace", "c", "--yes")
     assert code == 2
     assert "site a, b is not well, and what only it and site c hold would be lost" in said

@@ -51,7 +51,7 @@ def test_a_study_is_deleted_and_revived(running: Up, stored: tuple[str, list[str
     assert asked.returncode == 1, "nobody was there to say yes"
     assert len(answer(*find)) == 1
     said = answer("delete", study, "--reason", "test", "--yes", "--data", running.data)
-    assert said == {"decided": len(sops), "of": len(sops), "refused": []}
+    assert said == {"decided": len(sops), "of": len(sops), "refused": [], "nothing_of": []}
     assert answer(*find) == []
     (found,) = answer("where", sops[0], "--data", running.data)
     assert found["hidden"]
@@ -59,7 +59,8 @@ def test_a_study_is_deleted_and_revived(running: Up, stored: tuple[str, list[str
     again = atria("delete", study, "--reason", "test", "--yes", "--data", running.data)
     assert again.returncode == 2
     assert "no such instance is known, or all are" in again.stderr
-    answer("revive", study, "--yes", "--data", running.data)
+    said = answer("revive", study, "9.9.9", "--yes", "--data", running.data, exit_code=1)
+    assert (said["decided"], said["nothing_of"]) == (len(sops), ["9.9.9"])
     assert len(answer(*find)) == 1
 
 
@@ -84,6 +85,7 @@ def test_what_is_damaged_is_found_by_scrub_and_mended_by_repair(alone: tuple[Pat
     assert answer("scrub", "--data", data)["read"] == 0, "nothing is due"
     report = answer("verify", "--deep", "--data", data, exit_code=1)
     assert [site["missing"] for site in report["sites"]] == [0, 1, 1]
+    assert "`atria repair` does so now" in atria("verify", "--deep", "--data", data).stdout
     assert answer("scrub", "--all", "--data", data, exit_code=1)["bad"] == 2
     repaired = answer("repair", "--data", data)
     assert repaired["done"]
