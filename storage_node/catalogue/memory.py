@@ -54,7 +54,8 @@ class MemoryCatalogue:
         if there is not None:
             known = there.row
             provenance = Provenance.merge(known.provenance, row.provenance)
-            row = replace(known, provenance=provenance, order=max(known.order, row.order))
+            version = row.version if verified_at >= there.verified_at else known.version
+            row = replace(known, version=version, provenance=provenance, order=max(known.order, row.order))
             verified_at = max(verified_at, there.verified_at)
         else:
             others = [other.order for other in self._versions(instance)]
@@ -108,14 +109,6 @@ class MemoryCatalogue:
         self._check()
         instances = sorted(i for i in self._facts if i.study_instance_uid == study_instance_uid)
         return [fact for instance in instances for fact in self._known(instance)]
-
-    async def relocate(self, instance: Instance, digest: str, key: str) -> None:
-        """Note that the copy of a version is at another key here than its row says."""
-        self._check()
-        there = self._held.get((instance, digest))
-        if there is not None:
-            row = replace(there.row, version=replace(there.row.version, key=key))
-            self._held[instance, digest] = replace(there, row=row)
 
     async def verified(self, copies: Sequence[tuple[Instance, str]], at: datetime) -> None:
         """Note that the copies of these versions here were read and found right."""

@@ -142,8 +142,8 @@ class Catalogue(Protocol):
     async def add(self, row: Row, debts: Sequence[Debt] = (), *, verified_at: datetime) -> Met:
         """Add a row, and debts with it, in one durable transaction (shared with concurrent calls).
 
-        A row that is there keeps its key: its provenance is merged with the new one, its order is raised to
-        `row.order` when that is higher, and so is the time at which its copy was verified.
+        Into a row that is there the new one is merged: it has then the earlier provenance, the higher order,
+        and the key of the copy that was verified last (the new one's, if at the same time), with that time.
 
         Returns
         -------
@@ -213,14 +213,6 @@ class Catalogue(Protocol):
 
     async def facts_of(self, instance: Instance) -> Sequence[Fact]:
         """Return all facts about an instance, the one that holds first (`views.ruling`).
-
-        Raises
-        ------
-        CatalogueUnavailable
-        """
-
-    async def relocate(self, instance: Instance, digest: str, key: str) -> None:
-        """Note that the copy of a version is at another key here than its row says; no error without a row.
 
         Raises
         ------

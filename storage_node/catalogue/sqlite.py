@@ -137,11 +137,6 @@ class SqliteCatalogue:
         """Return all facts about a study's instances, by instance, the one that holds first."""
         return await self._do(self._lookups, partial(sqlite_read.facts_in, study=study_instance_uid))
 
-    async def relocate(self, instance: Instance, digest: str, key: str) -> None:
-        """Note that the copy of a version is at another key here than its row says."""
-        work = partial(sqlite_write.relocate, instance=instance, digest=digest, key=key)
-        await self._do(self._writer, work)
-
     async def verified(self, copies: Sequence[tuple[Instance, str]], at: datetime) -> None:
         """Note that the copies of these versions here were read and found right."""
         await self._do(self._writer, partial(sqlite_write.verified, copies=copies, at=at))

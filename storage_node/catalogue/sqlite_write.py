@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -39,12 +39,11 @@ _SELECT_VERSIONS: Final = f"SELECT id, verified_at, {ROW_COLUMNS} FROM versions 
 _INSERT_VERSION: Final = insert(schema.versions)
 _UPDATE_VERSION: Final = (
     "UPDATE versions SET received_at = ?, calling_ae = ?, called_ae = ?, source = ?, order_number = ?,"
-    " verified_at = ? WHERE id = ?"
+    " verified_at = ?, key = ? WHERE id = ?"
 )
 _MARK_CURRENT: Final = (
     f"UPDATE versions SET is_current = (digest = ?) WHERE {_OF_INSTANCE} AND is_current <> (digest = ?)"
 )
-_RELOCATE: Final = f"UPDATE versions SET key = ? WHERE {_OF_INSTANCE} AND digest = ?"
 _VERIFIED: Final = (
     f"UPDATE versions SET verified_at = ? WHERE {_OF_INSTANCE} AND digest = ? AND verified_at < ?"
 )
@@ -73,11 +72,6 @@ def settle(connection: sqlite3.Connection, site: str, held: Row) -> None:
 def forgive(connection: sqlite3.Connection, debt: Debt) -> None:
     """Remove a debt of a fact."""
     connection.execute(_FORGIVE, debt_row(debt))
-
-
-def relocate(connection: sqlite3.Connection, instance: Instance, digest: str, key: str) -> None:
-    """Note another key of a version."""
-    connection.execute(_RELOCATE, (key, *uids_of(instance), digest))
 
 
 def verified(connection: sqlite3.Connection, copies: Iterable[tuple[Instance, str]], at: datetime) -> None:
@@ -121,11 +115,13 @@ def add(connection: sqlite3.Connection, row: Row, verified_at: datetime) -> Met:
     there = versions.get(row.version.digest)
     if there is None:
         order = row.order or 1 + max((held.row.order for held in versions.values()), default=0)
-        _add_new(connection, _merged(row, row.provenance, order), verified_at, versions, facts)
+        _add_new(connection, replace(row, order=order), verified_at, versions, facts)
         return Met(order, row.version.key, facts)
     provenance = Provenance.merge(there.row.provenance, row.provenance)
-    row = _merged(there.row, provenance, max(there.row.order, row.order))
     time = max(there.verified_at, time_text(verified_at))
+    version = row.version if time == time_text(verified_at) else there.row.version
+    order = max(there.row.order, row.order)
+    row = Row(version, provenance, there.row.header, there.row.flags, order)
     if row != there.row or time != there.verified_at:
         _update(connection, there, _Held(there.row_id, time, row), versions, facts)
     return Met(row.order, row.version.key, facts)
@@ -155,7 +151,7 @@ def _update(
     facts: Sequence[Fact],
 ) -> None:
     row = after.row
-    kept = (*provenance_row(row.provenance), row.order, after.verified_at)
+    kept = (*provenance_row(row.provenance), row.order, after.verified_at, row.version.key)
     connection.execute(_UPDATE_VERSION, (*kept, after.row_id))
     if row == before.row:
         return
@@ -216,7 +212,3 @@ def _summarise(connection: sqlite3.Connection, row: Row, *, entries: int, change
 
 def _fingerprint(row: Row) -> int:
     return row_fingerprint(row.version.instance, row.version.digest, row.order, row.provenance)
-
-
-def _merged(row: Row, provenance: Provenance, order: int) -> Row:
-    return Row(row.version, provenance, row.header, row.flags, order)

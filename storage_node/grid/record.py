@@ -96,23 +96,15 @@ class VersionRecord:
         self._put[site.name] = await self.put_object(site), self.now()
 
     async def add(self, site: GridSite, order: int, debts: Sequence[Debt]) -> int:
-        """Add the row, which names the copy that was put just now, and no older one (see `Record.add`)."""
+        """Add the row; it names the copy that was put just now, or one verified since (see `Record.add`)."""
         key, put_at = self._put[site.name]
         check_fresh(site, put_at, self.now())
         version = replace(self.row.version, key=key)
         row = replace(self.row, version=version, order=order)
         met = await self.sites.ask(site, site.catalogue.add(row, debts, verified_at=put_at))
-        if met.key != key:
-            await self._relocate(site, key)
-            if not is_fresh(put_at, self.now()):  # the copy that it named before is there
-                await self._relocate(site, met.key)
         check_fresh(site, put_at, self.now())
         self.met[site.name] = met.facts
         return met.order
-
-    async def _relocate(self, site: GridSite, key: str) -> None:
-        version = self.row.version
-        await self.sites.ask(site, site.catalogue.relocate(version.instance, version.digest, key))
 
     async def settle(self, debtor: str, at: GridSite, order: int) -> None:
         """Remove the debt, unless the row there says more than the one that the debtor has."""
@@ -161,20 +153,14 @@ class FactRecord:
         await self.sites.ask(at, at.catalogue.forgive(self.debt(debtor)))
 
 
-def is_fresh(put_at: datetime, now: datetime) -> bool:
-    """Return whether an object that was put then, and that no row may name yet, is surely there still."""
-    return (now - put_at).total_seconds() <= FRESH_S
-
-
 def check_fresh(site: GridSite, put_at: datetime, now: datetime) -> None:
-    """Check that an object that was put at a site then is surely there still.
+    """Check that an object that was put at a site then, and that no row may name yet, is surely there still.
 
     Raises
     ------
     SiteFailed
     """
-    if not is_fresh(put_at, now):
-        age_s = (now - put_at).total_seconds()
+    if (age_s := (now - put_at).total_seconds()) > FRESH_S:
         raise SiteFailed(site.name, f"its object was put {age_s:.0f} s ago, and may have been collected")
 
 

@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 import traceback
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from cluster import nouns
 from cluster.settings import Writing
 from tests.simulation.caretakers import GRACE_S, run_of
 from tests.simulation.clients import Clients
 from tests.simulation.judge import Judge, Violation
 from tests.simulation.loop import Deadlock
-from tests.simulation.model import Kind, Model, content, instance
+from tests.simulation.model import BLOCK_BYTES, Kind, Model, content, instance
 from tests.simulation.nemesis import Nemesis
 from tests.simulation.process import Crashed, Process
 from tests.simulation.quiet import quiet
 from tests.simulation.site import State
-from tests.simulation.temper import VERSIONS, Ask, Chore, Strike, draw
+from tests.simulation.temper import Ask, Chore, Strike, draw
 from tests.simulation.world import NAMES, World
-
-if TYPE_CHECKING:
-    pass
 
 _WRITING: Final = Writing(
     copies_before_success=2,
@@ -41,7 +40,9 @@ _ROUND: Final = (Chore.FILL, Chore.LISTING, Chore.ANTI_ENTROPY, Chore.SCRUB, Cho
 _ASKED_BEFORE: Final = 2
 """So much is asked for before all sites are there."""
 _ECHOES: Final = 3
-"""So much is asked for at most as soon as a failure is over."""
+"""So much is asked for at most when a failure is over."""
+_SEEN_WITHIN_S: Final = 6.0
+"""Within this time every process has seen that a site is well, by its probes."""
 _LAST_STEPS: Final = 60
 
 
@@ -61,7 +62,7 @@ def run(seed: int) -> Outcome:
     """Run the history that a seed stands for."""
     world = World(seed, _WRITING)
     violation = ""
-    with quiet() as faults, _no_garbage():
+    with quiet() as faults, _no_garbage(), _small_blocks():
         try:
             world.loop.run_until_complete(_History(world).run())
         except (Violation, Deadlock) as error:
@@ -88,6 +89,24 @@ def _no_garbage() -> Iterator[None]:
         gc.enable()
 
 
+@contextmanager
+def _small_blocks() -> Iterator[None]:
+    """Let a version of a few bytes be one of several blocks."""
+    modules = [
+        module
+        for name, module in sys.modules.items()
+        if name.partition(".")[0] in ("cluster", "storage_node") and hasattr(module, "BLOCK_BYTES")
+    ]
+    before = nouns.BLOCK_BYTES
+    for module in modules:
+        vars(module)["BLOCK_BYTES"] = BLOCK_BYTES
+    try:
+        yield
+    finally:
+        for module in modules:
+            vars(module)["BLOCK_BYTES"] = before
+
+
 class _History:
     def __init__(self, world: World) -> None:
         self._world = world
@@ -101,17 +120,21 @@ class _History:
 
     async def run(self) -> None:
         """Live through it."""
-        for site, number, version in self._temper.debris:
-            left = content(number, version)
-            if not left.is_streamed:
-                self._world.site(site).leave(left)
-        self._world.loop.advance(GRACE_S)
-        names = ["worker-1", "worker-2", "upkeep-1", "upkeep-2"]
+        self._leave_debris()
+        names = ["worker-1", "worker-2", "upkeep"]
         self._processes = list(await asyncio.gather(*(self._world.begin(name) for name in names)))
         await self._owe()
         await self._trouble()
         await self._peace()
         await self._each_site_alone()
+
+    def _leave_debris(self) -> None:
+        """Have been what was before."""
+        for site, number, version in self._temper.debris:
+            left = content(number, version)
+            if not left.is_streamed:
+                self._world.site(site).leave(left)
+        self._world.loop.advance(GRACE_S)
 
     async def _owe(self) -> None:
         """Have something be asked for while a site is away."""
@@ -153,13 +176,14 @@ class _History:
             await self._clients.find(process)
         else:
             gives_up_after_s = random.choice([None, None, None, random.uniform(0, 1)])
-            what = content(number, random.randrange(VERSIONS))
+            what = content(number, random.choice(self._temper.versions))
             await self._clients.store(process, what, gives_up_after_s=gives_up_after_s)
 
     async def _strike(self, strike: Strike) -> None:
         await self._nemesis.strike(strike, self._processes)
         await self._judge.known()
         for _ in range(self._random.randint(0, _ECHOES)):
+            await asyncio.sleep(self._random.choice((0, self._random.uniform(0, _SEEN_WITHIN_S))))
             await self._ask(self._random.choice((*self._temper.asks, (0, Ask.FIND)))[1])
         if strike is Strike.LOSE_DISK:
             for _ in range(2):
@@ -168,7 +192,7 @@ class _History:
 
     async def _look_after(self, chore: Chore) -> None:
         """Run one daemon of the upkeep once, perhaps not to its end."""
-        process = await self._process("upkeep")
+        process = await self._process(self._random.choice(("upkeep", "upkeep", "worker")))
         limit_s = self._random.choice([None, None, self._random.uniform(0, 3)])
         self._world.note(process.name, f"begins {chore.value}")
         try:

@@ -52,12 +52,13 @@ class Judge:
         """Check what an acknowledgement of a version stands for."""
         version = stored.version
         lost = self._world.lost_since(operation.began)
+        others_began = self._model.since_when_others_may_write(operation)
         holders, damaged = set(), set()
         for site in self._world.sites:
             row = await site.row(version)
             if row is not None and site.holds_bytes(row.version):
                 holders.add(site.name)
-            elif row is not None and self._world.is_damaged(site, row.version, operation.began):
+            elif row is not None and self._world.is_damaged(site, row.version, others_began):
                 damaged.add(site.name)
         self._check_acknowledged(f"version {version.digest[:8]}", holders, damaged, lost)
         await self._check_owed(version.instance, version.digest, holders | damaged, lost)
@@ -88,7 +89,7 @@ class Judge:
             for debt in await site.debts():
                 if debt.instance == instance and debt.digest == digest:
                     noted[debt.site].add(site.name)
-        for name in noted.keys() - holders - lost:
+        for name in sorted(noted.keys() - holders - lost):
             check(
                 len(noted[name] | lost) >= W,
                 f"{name} lacks {digest[:8]}, which is noted at {sorted(noted[name])} only",

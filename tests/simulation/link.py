@@ -318,9 +318,6 @@ class LinkedCatalogue:
             "facts_in", study_instance_uid, lambda: self._site.catalogue.facts_in(study_instance_uid)
         )
 
-    async def relocate(self, instance: Instance, digest: str, key: str) -> None:
-        await self._call("relocate", key, lambda: self._site.catalogue.relocate(instance, digest, key))
-
     async def verified(self, copies: Sequence[tuple[Instance, str]], at: datetime) -> None:
         await self._call("verified", len(copies), lambda: self._site.catalogue.verified(copies, at))
 

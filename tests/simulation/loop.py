@@ -19,6 +19,9 @@ T = TypeVar("T")
 BEGIN: Final = datetime(2026, 3, 1, tzinfo=UTC)
 """What the wall clock says when a loop's clock says 0."""
 
+_RESOLUTION_S: Final = 1e-6
+"""Timers that are so near are due at once; less would be lost beside the seconds of some years."""
+
 
 class Deadlock(Exception):
     """Tasks wait, and nothing will ever happen."""
@@ -69,7 +72,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         super().__init__()
         self.faults: list[str] = []
         self._now_s = 0.0
-        self._clock_resolution = 1e-9
+        self._clock_resolution = _RESOLUTION_S
         self._selector = _Selector(self)
         self._began = began
         self._numbers = count()

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 BLOCK_BYTES: Final = 64
 """Size of a block in a simulation: a version of three is a large one."""
 
+LONGEST_WRITE_S: Final = 15.0
+"""A write that puts its object adds its row within this time, or never."""
+
 _CT: Final = "1.2.840.10008.5.1.4.1.1.2"
 _EXPLICIT: Final = "1.2.840.10008.1.2.1"
 _HEADER: Final = pack(
@@ -129,6 +132,17 @@ class Model:
     def under_way(self, now: float) -> list[Operation]:
         """Return what was not ended yet."""
         return [operation for operation in self.operations if operation.ended >= now]
+
+    def since_when_others_may_write(self, operation: Operation) -> float:
+        """Return since when somebody may have been writing who had not ended when an operation began.
+
+        Where a copy is, is said by whoever wrote it last: perhaps by one who began before.
+        """
+        return min(
+            other.began
+            for other in self.of(operation.instance)
+            if other.ended >= operation.began >= other.began >= operation.began - LONGEST_WRITE_S
+        )
 
     def may_be_visible(self, wanted: Instance, since: float, until: float = inf) -> set[bool]:
         """Return what a find that began and ended then may have said of an instance: visible or not.

@@ -1,8 +1,9 @@
 """What goes wrong: at any moment, at any place, as long as no more does than the cluster promises to bear.
 
 Sites, links and processes may fail in any number, and come back: that must never cost anything but time. What
-takes away stored bytes is allowed at one site only, as long as another holds whatever it takes away that was
-acknowledged (design: any one site at any moment, any two after the third copy).
+takes away stored bytes may strike one site at any moment, as long as another holds whatever was acknowledged,
+and a second one only when each site that is left holds all of it (design: any two after the third copy). So
+may a backup that is older than what it replaces, of which nothing tells the cluster.
 """
 
 from __future__ import annotations
@@ -46,7 +47,6 @@ class Nemesis:
         self._model = model
         self._random = world.random_for("nemesis")
         self._backups: dict[str, Backup] = {}
-        self._away: set[str] = set()
         self._lost_at: tuple[float, str] = (-1.0, "")
 
     async def strike(self, strike: Strike, processes: list[Process]) -> None:
@@ -112,17 +112,15 @@ class Nemesis:
 
     async def _lose_disk(self, site: Site) -> None:
         """Take everything from a site; somebody replaces the disk after a while."""
-        if site.state is not State.WELL or site.name in self._away or not await self._may_lose(site):
+        if site.state is not State.WELL or not await self._may_lose(site):
             return
         self._note(f"{site.name} loses its disk")
         self._backups.pop(site.name, None)
         self._lost_at = (self._world.loop.time(), site.name)
         self._world.replace(site)
         site.state = State.DOWN
-        self._away.add(site.name)
         await asyncio.sleep(self._random.uniform(_UNNOTICED_S, 1.5 * _UNNOTICED_S))
         site.state = State.WELL
-        self._away.discard(site.name)
         self._note(f"{site.name} is back with an empty disk")
 
     async def _restore(self, site: Site) -> None:

@@ -38,20 +38,21 @@ class Process:
         How many steps it takes until it crashes; None when it is not meant to.
     """
 
-    def __init__(self, world: World, name: str, writing: Writing) -> None:
+    def __init__(self, world: World, name: str, number: int, writing: Writing) -> None:
         self.world = world
         self.name = name
         self.alive = True
         self.steps_left: int | None = None
         self.links = {
-            site.name: Link(self, site, world.random_for(f"{name}-{site.name}")) for site in world.sites
+            site.name: Link(self, site, world.random_for(f"{site.name} {name} {number}"))
+            for site in world.sites
         }
         self._tasks: list[asyncio.Task[Any]] = []
         self._context = contextvars.copy_context()
         self._context.run(OWNER.set, self)
         self.roster = _Roster(self)
         sites = [self.roster.open(membership) for membership in world.memberships.values()]
-        world.random_for(f"{name}'s place").shuffle(sites)  # each process has another site near
+        world.random_for(f"place {number}").shuffle(sites)  # each process has another site near
         self.grid = Grid(sites, writing, roster=self.roster, now=world.loop.now, new_name=world.new_name)
 
     async def start(self) -> None:

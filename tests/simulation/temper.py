@@ -55,6 +55,8 @@ class Temper:
 
     instances: int
     """How many there are."""
+    versions: tuple[int, ...]
+    """Which there are of each."""
     asks: tuple[tuple[float, Ask], ...]
     """Each with the second at which it begins."""
     strikes: tuple[tuple[float, Strike], ...]
@@ -66,11 +68,11 @@ class Temper:
 
 
 VERSIONS: Final = 3
-"""Versions that there are of each instance."""
+"""Versions that there are of each instance at most."""
 
 _APART_S: Final = (0.0, 0.05, 0.5, 5.0)
 """What happens at a moment is so far apart at most: most of it at once."""
-_LONGEST_S: Final = 30.0
+_LONGEST_S: Final = 25.0
 
 
 def draw(random: Random, sites: Sequence[str]) -> Temper:
@@ -85,18 +87,17 @@ def draw(random: Random, sites: Sequence[str]) -> Temper:
         )
 
     instances = random.choice((1, 1, 2, 4))
+    versions = random.sample(range(VERSIONS), random.randint(1, VERSIONS))
     left = [
-        (site, number + 1, version)
-        for site in sites
-        for number in range(instances)
-        for version in range(VERSIONS)
+        (site, number + 1, version) for site in sites for number in range(instances) for version in versions
     ]
     asks = _some(random, Ask) + [Ask.STORE] * random.randint(1, 3)
     return Temper(
         instances=instances,
-        asks=spread(asks, random.randint(3, 14)),
-        strikes=spread(_some(random, Strike), random.randint(0, 7)),
-        chores=spread(_some(random, Chore), random.randint(0, 10)),
+        versions=tuple(versions),
+        asks=spread(asks, random.randint(3, 11)),
+        strikes=spread(_some(random, Strike), random.randint(0, 6)),
+        chores=spread(_some(random, Chore), random.randint(0, 8)),
         away=random.choice((None, *sites)),
         debris=tuple(random.sample(left, random.choice((0, 1, len(left))))),
     )

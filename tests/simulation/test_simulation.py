@@ -11,13 +11,13 @@ import pytest
 from tests.simulation import mutation
 from tests.simulation.history import run
 
-HISTORIES = 1500
-CAUGHT_WITHIN = 1500
+HISTORIES = 2000
+CAUGHT_WITHIN = 4000
 
 
 def simulate(*arguments: str, hash_seed: str = "0") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "tests.simulation", *arguments],
+        [sys.executable, "-m", "tests.simulation", "--jobs", "1", *arguments],
         env={"PYTHONHASHSEED": hash_seed},
         cwd=Path(__file__).parents[2],
         capture_output=True,
@@ -26,7 +26,7 @@ def simulate(*arguments: str, hash_seed: str = "0") -> subprocess.CompletedProce
     )
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("tenth", range(10))
 def test_whatever_fails_what_was_acknowledged_is_kept_and_found(tenth: int) -> None:
     first = tenth * HISTORIES // 10
@@ -43,7 +43,7 @@ def test_a_seed_is_the_same_history_whatever_the_hashes_are() -> None:
     assert digests == other.stdout.splitlines()[:20]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", mutation.names())
 def test_a_mutation_of_the_shipped_code_is_caught(name: str) -> None:
     tried_first = mutation.load(name).caught_by

@@ -16,6 +16,7 @@ from storage_node.catalogue.protocol import CatalogueUnavailable
 from storage_node.grid import keys
 from storage_node.site.protocol import ObjectFault, ObjectMissing, SiteUnavailable
 from tests.simulation.loop import SimulatedLoop
+from tests.simulation.model import LONGEST_WRITE_S
 from tests.simulation.process import OWNER, Process
 from tests.simulation.site import Site
 
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from storage_node.catalogue.protocol import Row
 
 NAMES: Final = ("a", "b", "c")
-_LONGEST_WRITE_S: Final = 15.0
-"""A write that puts its object adds its row within this time, or never."""
 
 
 class World:
@@ -83,7 +82,7 @@ class World:
 
     async def begin(self, name: str) -> Process:
         """Start a process."""
-        process = Process(self, name, self._writing)
+        process = Process(self, name, len(self._processes), self._writing)
         self._processes.append(process)
         await process.start()
         return process
@@ -139,12 +138,12 @@ class World:
         known = {fact.digest: fact for fact in await self.site(debt.site).facts(debt.instance)}
         if debt.digest in known and await self.site(debt.site).holds_fact(known[debt.digest]):
             return
-        if debt.site not in self.lost_since(self.loop.time() - _LONGEST_WRITE_S):
+        if debt.site not in self.lost_since(self.loop.time() - LONGEST_WRITE_S):
             self.violations.append(f"{debt.site} is owed a fact no more, and does not hold it")
 
     def _is_spoilt(self, site: Site, version: Version) -> bool:
         """Whether a copy was there a moment ago, and was damaged or lost meanwhile."""
-        since = self.loop.time() - _LONGEST_WRITE_S
+        since = self.loop.time() - LONGEST_WRITE_S
         return self.is_damaged(site, version, since) or site.name in self.lost_since(since)
 
     def lost_since(self, began: float) -> set[str]:

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from cluster.nouns import Instance
 from storage_node.catalogue.protocol import Catalogue, Entry, Row
 from tests.contract.catalogue.rows import BEGIN, row
 
@@ -100,12 +99,11 @@ async def test_the_least_verified_come_first_and_none_from_then_on(catalogue: Ca
     assert list(await catalogue.least_verified(LATER, 1)) == [entry(rows[3], times[3])]
 
 
-async def test_a_copy_that_moved_keeps_its_new_key(catalogue: Catalogue) -> None:
+async def test_a_row_names_the_copy_that_was_verified_last(catalogue: Catalogue) -> None:
     added, other = row(order=1), row(content="other", order=2)
     for each in (added, other):
         await catalogue.add(each, verified_at=BEGIN)
-    await catalogue.relocate(added.version.instance, added.version.digest, "elsewhere")
-    await catalogue.relocate(Instance("9", "9", "9"), added.version.digest, "nowhere")
-    await catalogue.add(added, verified_at=BEGIN)
     moved = replace(added, version=replace(added.version, key="elsewhere"))
+    assert (await catalogue.add(moved, verified_at=LATER)).key == "elsewhere"
+    assert (await catalogue.add(added, verified_at=BEGIN)).key == "elsewhere"
     assert await catalogue.rows_of(added.version.instance) == [other, moved]

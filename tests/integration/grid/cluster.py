@@ -114,9 +114,6 @@ class FailingCatalogue:
     async def facts_of(self, instance: Instance) -> Sequence[Fact]:
         return await self._within("facts_of", lambda: self._catalogue.facts_of(instance))
 
-    async def relocate(self, instance: Instance, digest: str, key: str) -> None:
-        await self._within("relocate", lambda: self._catalogue.relocate(instance, digest, key))
-
     async def verified(self, copies: Sequence[tuple[Instance, str]], at: datetime) -> None:
         await self._within("verified", lambda: self._catalogue.verified(copies, at))
 

@@ -60,10 +60,10 @@ async def test_a_key_that_a_straggler_has_given_its_row_meanwhile_is_replaced_as
         await c.heal()
         wedge(c, "b", key_of(1, digest))
         (row,) = await c["a"].inner.rows_of(arrival(1).instance)
-        inner_add = c["b"].inner.add
+        inner_add, put_at = c["b"].inner.add, utc_now()
 
         async def add(row_: object, *args: object, **kwargs: object) -> object:
-            await inner_add(row, verified_at=utc_now())
+            await inner_add(row, verified_at=put_at)
             return await inner_add(row_, *args, **kwargs)  # type: ignore[arg-type]
 
         c["b"].inner.add = add  # type: ignore[method-assign,assignment]

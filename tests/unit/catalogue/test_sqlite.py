@@ -44,7 +44,6 @@ async def _nothing_works(catalogue: SqliteCatalogue, reason: str) -> None:
         catalogue.settle("b", one),
         catalogue.forgive(debt(one)),
         catalogue.decide(fact(one)),
-        catalogue.relocate(one.version.instance, one.version.digest, "elsewhere"),
         catalogue.verified([(one.version.instance, one.version.digest)], BEGIN),
         catalogue.least_verified(BEGIN, 1),
         catalogue.facts_of(one.version.instance),
