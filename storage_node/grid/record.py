@@ -164,6 +164,26 @@ def check_fresh(site: GridSite, put_at: datetime, now: datetime) -> None:
         raise SiteFailed(site.name, f"its object was put {age_s:.0f} s ago, and may have been collected")
 
 
+async def put_at(
+    sites: Sites,
+    site: GridSite,
+    key: str,
+    parts: Sequence[Buffer],
+    *,
+    digest: str,
+    metadata: Mapping[str, str],
+) -> None:
+    """Put an object at a site: its outcome tells of the site, and its bytes count as held meanwhile.
+
+    Raises
+    ------
+    SiteFailed, ObjectFault
+    """
+    size_bytes = sum(memoryview(part).nbytes for part in parts)
+    put = site.objects.put(key, parts, digest=digest, metadata=metadata)
+    await sites.ask(site, put, size_bytes=size_bytes, writes=key)
+
+
 async def put_at_either(
     sites: Sites,
     site: GridSite,
@@ -185,19 +205,13 @@ async def put_at_either(
     ------
     SiteFailed, ObjectFault
     """
-    size_bytes = sum(memoryview(part).nbytes for part in parts)
-
-    async def put(at: str) -> None:
-        putting = site.objects.put(at, parts, digest=digest, metadata=metadata)
-        await sites.ask(site, putting, size_bytes=size_bytes, writes=at)
-
     try:
-        await put(key)
+        await put_at(sites, site, key, parts, digest=digest, metadata=metadata)
     except ObjectFault as fault:
         if not await _is_wedged(sites, site, key):
             raise
         log.warning("write.key_given_up", site=site.name, key=key, other=other, reason=str(fault))
-        await put(other)
+        await put_at(sites, site, other, parts, digest=digest, metadata=metadata)
         return other
     return key
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from storage_node.grid import keys, manifest
+from storage_node.grid.record import put_at
 from storage_node.grid.sites import SiteFailed
 from storage_node.site.protocol import ObjectFault
 from storage_node.upkeep.notes import MENDED
@@ -128,9 +129,7 @@ class Copying:
     async def _put(
         self, site: GridSite, key: str, parts: Sequence[Buffer], digest: str, metadata: Mapping[str, str]
     ) -> None:
-        put = site.objects.put(key, parts, digest=digest, metadata=metadata)
-        size_bytes = sum(memoryview(part).nbytes for part in parts)
-        await self._sites.ask(site, put, size_bytes=size_bytes, writes=key)
+        await put_at(self._sites, site, key, parts, digest=digest, metadata=metadata)
 
     async def _at_either(
         self, site: GridSite, key: str, other: Callable[[], str], put: Callable[[str], Awaitable[None]]

@@ -288,6 +288,11 @@ def writing(**settings: float) -> Writing:
     return Writing.model_validate(quick)
 
 
+def faulty(method: str, fault: Fault) -> Script:
+    """Return a script by which one method fails so, at each call."""
+    return lambda call: fault if call.method == method else None
+
+
 def site_of_memory(identity: SiteIdentity, now: Callable[[], datetime]) -> Site:
     objects, inner = MemoryObjects(identity.name, identity, now), MemoryCatalogue(identity.name, identity)
     return Site(identity.name, FailingObjects(objects), FailingCatalogue(inner), inner)

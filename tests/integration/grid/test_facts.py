@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 
@@ -14,8 +13,8 @@ from storage_node.catalogue.views import is_hidden, ruling
 from storage_node.grid import keys
 from storage_node.grid.facts import STORED_AGAIN
 from storage_node.grid.write import NotEnoughSites
-from storage_node.site.failing import Call, Fault, well
-from tests.integration.grid.cluster import NAMES, PROVENANCE, Cluster, arrival, cluster
+from storage_node.site.failing import Fault, well
+from tests.integration.grid.cluster import NAMES, PROVENANCE, Cluster, arrival, cluster, faulty
 
 PARTS = [b"meta", b"pixels"]
 INSTANCE = arrival().instance
@@ -31,10 +30,6 @@ FAULTS: list[tuple[str, Fault] | None] = [
     ("decide", Fault.HANG),
     ("owe", Fault.BEFORE),
 ]
-
-
-def faulty(method: str, fault: Fault) -> Callable[[Call], Fault | None]:
-    return lambda call: fault if call.method == method else None
 
 
 async def delete(c: Cluster) -> Fact:

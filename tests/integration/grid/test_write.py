@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from storage_node.grid.sites import SiteFailed
 from storage_node.grid.write import LAGGING_LIMIT, NotEnoughSites
 from storage_node.site.failing import Call, Fault
 from storage_node.site.memory import MemoryObjects
-from tests.integration.grid.cluster import NAMES, PROVENANCE, arrival, cluster, writing
+from tests.integration.grid.cluster import NAMES, PROVENANCE, arrival, cluster, faulty, writing
 
 PARTS = [b"meta", b"pixels" * 100]
 
@@ -33,10 +32,6 @@ FAULTS: list[tuple[str, Fault] | None] = [
     ("owe", Fault.BEFORE),
     ("owe", Fault.HANG),
 ]
-
-
-def faulty(method: str, fault: Fault) -> Callable[[Call], Fault | None]:
-    return lambda call: fault if call.method == method else None
 
 
 async def test_when_all_is_well_each_site_has_a_copy_on_disk(tmp_path: Path) -> None:
