@@ -8,7 +8,7 @@ import signal
 import socket
 from typing import TYPE_CHECKING
 
-from deploy import allocator
+from deploy import memory
 from deploy.errors import UserError
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ def serve(settings: Settings, name: str, body: Callable[[asyncio.Event], Awaitab
     from cluster.coordination.protocol import RegistryUnavailable
 
     telemetry.configure(name)
-    allocator.keep_freed_blocks()
+    memory.keep_freed_blocks()
+    memory.collect_seldom()
 
     async def run() -> None:
         stop = asyncio.Event()

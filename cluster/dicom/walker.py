@@ -37,6 +37,10 @@ class DataSetCutShort(HeaderError):
     """The data set ends in the middle of an element."""
 
 
+def _keep_nothing(tag: int, vr: str | None, value: bytes) -> None:
+    """Take an element, and forget it."""
+
+
 class Walker:
     """Goes from element to element, and hands over the top-level ones before the pixel data.
 
@@ -129,6 +133,7 @@ class Walker:
             It ends in the middle of an element before the pixel data.
         """
         step, self._step = self._step, None
+        self._keep = _keep_nothing  # it leads back to who holds this, which would wait for a collector
         if step is None:
             return
         if self.complete:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import struct
+import weakref
 import zlib
 from itertools import pairwise
 
@@ -361,3 +363,14 @@ def test_garbage_raises_nothing_else_and_pieces_change_nothing(
         else:
             outcomes.append((who(reader), (reader.flags, reader.missing_bytes, dict(reader.elements))))
     assert outcomes[0] == outcomes[1] == outcomes[2]
+
+
+def test_what_was_read_is_freed_at_once_without_the_collector() -> None:
+    gc.disable()
+    try:
+        reader = read(data_set())
+        freed = weakref.ref(reader)
+        del reader
+        assert freed() is None
+    finally:
+        gc.enable()
