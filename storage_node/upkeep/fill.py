@@ -1,7 +1,8 @@
 """Filling gives a site that lost its state everything that the others have; then it has its vote again.
 
-It goes study by study, and passes over those that the site has already: it may be stopped at any moment, and
-goes on from there. What is written meanwhile comes to the site by its writer, or as a debt.
+It passes over what the site has already: it may be stopped at any moment, and goes on from there. What is
+written meanwhile comes to the site by its writer, or as a debt. Several that fill the same site know nothing
+of each other: each goes its own random way, and passes over what another has done.
 
 A site is full when *every* other site was walked to its end in one run and nothing that any of them has is
 lacking: a version of which this site held one of the W copies has W - 1 left, and they may be at any of the
@@ -11,6 +12,7 @@ them unread, R sites that have a vote might not know of something that was ackno
 
 from __future__ import annotations
 
+import random
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -19,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from storage_node.grid.sites import SiteFailed
-from storage_node.upkeep.pace import each
+from storage_node.upkeep.pace import each, pages
 from storage_node.upkeep.paying import Outcome, Paying
 from storage_node.upkeep.repair import UNDER_WAY
 from storage_node.upkeep.rounds import Rounds
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
     from storage_node.upkeep.rounds import Progress
     from storage_node.upkeep.studies import Held
 
+_DEBTS_AT_ONCE: Final = 2048
+"""How much of what is lacking is put into a random order: for several at work the chance is small that they
+copy the same."""
 RETRY_INTERVAL_S: Final = 15.0
 """How long after a run that could not finish the next one begins: it walks all studies again."""
 
@@ -64,14 +69,14 @@ class _Tally:
     failed: int = 0
 
     def walked(self, entries: int) -> None:
-        """Tell that so many versions and facts were walked."""
-        self.done += entries
+        """Tell that the site has, or cannot be given now, so many versions and facts more."""
+        self.done += max(0, entries)
         if self.progress is not None:
             self.progress(self.done, max(self.done, self.total))
 
 
 class Fill:
-    """Fills sites that lost their state. Any number may run at once: a copy is only made twice.
+    """Fills sites that lost their state. Any number may run at once: few copies are made twice.
 
     Parameters
     ----------
@@ -86,6 +91,7 @@ class Fill:
         self._sites = grid.sites
         self._upkeep = upkeep
         self._roster = roster
+        self._random = random.Random(grid.new_name())  # noqa: S311  # no secret: an order
         self._paying = Paying(grid, upkeep)
         self.rounds = Rounds("fill", self.run_once, grid.now)
 
@@ -114,12 +120,12 @@ class Fill:
         log.info("fill.began", site=site.name, generation=identity.generation, versions=tally.total)
 
         async def give(debt: Debt) -> None:
-            if await self._paying.pay(debt) is Outcome.PAID:
-                tally.given += 1
-            else:
-                tally.failed += 1
+            outcome = await self._paying.pay(debt, unless_held=True)
+            tally.given += outcome is Outcome.PAID
+            tally.failed += outcome not in (Outcome.PAID, Outcome.HELD)
+            tally.walked(1)
 
-        lacking = self._lacking(site, others, not_read, tally)
+        lacking = self._in_random_order(site, self._lacking(site, others, not_read, tally), not_read)
         await each(lacking, give, at_once=UNDER_WAY * self._upkeep.repair_at_once)
         is_filled = not not_read and not tally.failed
         if is_filled:
@@ -151,21 +157,32 @@ class Fill:
     async def _lacking(
         self, site: GridSite, others: Sequence[GridSite], not_read: set[str], tally: _Tally
     ) -> AsyncGenerator[Debt]:
-        """Yield what the site lacks of each study: first what was decided, then the versions.
-
-        It ends early where nothing may be written to the site; where its writes failed, after one to try.
-        """
+        """Yield what the site lacks, study by study."""
         chosen = [*others, site]
         async with aclosing(side_by_side(self._sites, chosen, not_read)) as walk:
             async for uid, summaries in walk:
                 mine = summaries.get(site.name)
-                if any(theirs != mine for theirs in summaries.values()):
-                    for debt in await self._owed(site, uid, chosen, not_read):
-                        if not self._sites.may_write(site):
-                            not_read.add(site.name)
-                            return
-                        yield debt
-                tally.walked(max(theirs.entries for theirs in summaries.values()))
+                differ = any(theirs != mine for theirs in summaries.values())
+                debts = await self._owed(site, uid, chosen, not_read) if differ else []
+                tally.walked(max(theirs.entries for theirs in summaries.values()) - len(debts))
+                for debt in debts:
+                    yield debt
+
+    async def _in_random_order(
+        self, site: GridSite, lacking: AsyncGenerator[Debt], not_read: set[str]
+    ) -> AsyncGenerator[Debt]:
+        """Yield what is lacking, a part at a time.
+
+        It ends early where nothing may be written to the site; where its writes failed, after one to try.
+        """
+        async with aclosing(pages(lacking, _DEBTS_AT_ONCE)) as parts:
+            async for part in parts:
+                self._random.shuffle(part)
+                for debt in part:
+                    if not self._sites.may_write(site):
+                        not_read.add(site.name)
+                        return
+                    yield debt
 
     async def _owed(
         self, site: GridSite, uid: str, chosen: Sequence[GridSite], not_read: set[str]

@@ -55,6 +55,19 @@ async def in_turn(items: Iterable[T]) -> AsyncGenerator[T]:
         yield item
 
 
+async def pages(items: AsyncGenerator[T], size: int) -> AsyncGenerator[list[T]]:
+    """Yield items, so many at a time, and the rest."""
+    page: list[T] = []
+    async with aclosing(items):
+        async for item in items:
+            page.append(item)
+            if len(page) == size:
+                yield page
+                page = []
+    if page:
+        yield page
+
+
 async def each(items: AsyncGenerator[T], work: Callable[[T], Awaitable[None]], *, at_once: int) -> None:
     """Work on items, so many at the same time; they are begun in their order.
 

@@ -50,6 +50,8 @@ class Outcome(enum.StrEnum):
     """What became of a debt."""
 
     PAID = "paid"
+    HELD = "held"
+    """Somebody else has paid it meanwhile."""
     FAILED = "failed"
     """It could not be paid now."""
     UNREADABLE = "unreadable"
@@ -80,10 +82,17 @@ class Paying:
         self._now = grid.now
         self._turns = {name: asyncio.Semaphore(upkeep.repair_at_once) for name in self._sites.names}
 
-    async def pay(self, debt: Debt) -> Outcome:
-        """Pay a debt; it need not be noted anywhere. What goes wrong is logged and counted, not raised."""
+    async def pay(self, debt: Debt, *, unless_held: bool = False) -> Outcome:
+        """Pay a debt; it need not be noted anywhere. What goes wrong is logged and counted, not raised.
+
+        Parameters
+        ----------
+        debt : Debt
+        unless_held : bool
+            Whether a site that has the row by now is taken to have the copy: nobody doubts that it is good.
+        """
         try:
-            outcome = await self._pay(debt)
+            outcome = await self._pay(debt, unless_held=unless_held)
         except NoCopy as error:
             everywhere = len(self._sites.up()) == len(self._sites.names)
             return _unpaid(debt, str(error), Outcome.UNREADABLE if everywhere else Outcome.FAILED)
@@ -93,16 +102,15 @@ class Paying:
             log.exception("repair.fault", site=debt.site, digest=debt.digest)
             return _unpaid(debt, repr(error), Outcome.FAILED)
         _DEBTS.labels(site=debt.site, outcome=outcome).inc()
-        log.debug("repair.paid", site=debt.site, digest=debt.digest)
+        log.debug("repair.paid", site=debt.site, digest=debt.digest, outcome=outcome)
         return outcome
 
-    async def _pay(self, debt: Debt) -> Outcome:
+    async def _pay(self, debt: Debt, *, unless_held: bool) -> Outcome:
         site = self._sites[debt.site]
         rows_at = await self._grid.rows_at_sites(debt.instance)
         versions = {row.version.digest: row for row in rows.merge(rows_at.values())}
         if debt.digest in versions:
-            await self._pay_version(versions[debt.digest], site, rows_at)
-            return Outcome.PAID
+            return await self._pay_version(versions[debt.digest], site, rows_at, unless_held=unless_held)
         facts_at = await self._grid.facts_at_sites(debt.instance)
         facts = {fact.digest: fact for known in facts_at.values() for fact in known}
         if debt.digest in facts:
@@ -134,12 +142,15 @@ class Paying:
         name = debt.instance, debt.digest
         return any(name in of_site.versions or name in of_site.facts for of_site in held.values())
 
-    async def _pay_version(self, row: Row, site: GridSite, at_sites: Mapping[str, Sequence[Row]]) -> None:
+    async def _pay_version(
+        self, row: Row, site: GridSite, at_sites: Mapping[str, Sequence[Row]], *, unless_held: bool
+    ) -> Outcome:
         version = row.version
         own = next((there.version.key for there in at_sites.get(site.name, ()) if _is_of(there, row)), None)
-        wanted = own or version.key
         async with self._turns[site.name]:
-            key = await self._copying.version(row, site, wanted)
+            if unless_held and await self._holds(site, row):
+                return Outcome.HELD
+            key = await self._copying.version(row, site, own or version.key)
             verified_at = self._now()
         await self._give_facts(version.instance, site)
         check_fresh(site, verified_at, self._now())
@@ -148,6 +159,11 @@ class Paying:
         check_fresh(site, verified_at, self._now())
         await self._at_all(lambda other: other.catalogue.settle(site.name, held))
         MENDED.labels(kind="version", site=site.name).inc()
+        return Outcome.PAID
+
+    async def _holds(self, site: GridSite, row: Row) -> bool:
+        there = await self._sites.ask(site, site.catalogue.rows_of(row.version.instance))
+        return any(_is_of(one, row) and _is_same(one, row) for one in there)
 
     async def _pay_fact(self, fact: Fact, debt: Debt, site: GridSite) -> None:
         async with self._turns[site.name]:

@@ -215,3 +215,12 @@ async def test_a_site_that_cannot_be_written_to_is_tried_with_one_thing_at_a_tim
         report = await fill(c)
         assert (report.failed, report.left) == (1, ("b",))
         assert sum(call.method == "put" for call in c["b"].objects.calls) == before + 1
+
+
+async def test_two_that_fill_the_same_site_copy_little_twice() -> None:
+    async with cluster() as c:
+        await store(c, *range(60))
+        await c.replace("b")
+        reports = await asyncio.gather(fill(c), fill(c))
+        assert sum(report.given for report in reports) < 60 + 30
+        assert (await verify(c.grid)).complete
