@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Final, NamedTuple, TypeAlias
 
 
@@ -53,8 +53,14 @@ def pack(elements: Elements) -> bytes:
     return _FORMAT + zlib.compress(b"".join(parts), 1)
 
 
-def unpack(packed: bytes) -> dict[int, Element]:
+def unpack(packed: bytes, wanted: Container[int] | None = None) -> dict[int, Element]:
     """Return the elements that `pack` packed, in the order of their tags.
+
+    Parameters
+    ----------
+    packed : bytes
+    wanted : container of int, optional
+        Tags of the only ones that are returned.
 
     Raises
     ------
@@ -75,6 +81,8 @@ def unpack(packed: bytes) -> dict[int, Element]:
         while position < end:
             tag, vr, length = record(records, position)
             position += size + length
+            if wanted is not None and tag not in wanted:
+                continue
             name = names[vr] if vr in names else vr.decode("ascii")
             elements[tag] = Element(name, records[position - length : position])
     except (struct.error, UnicodeDecodeError) as error:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from cluster.dicom.elements import PackedHeaderError, text, unpack
+from cluster.dicom.elements import SPECIFIC_CHARACTER_SET, PackedHeaderError, text, unpack
 from cluster.nouns import Level
 
 
@@ -88,6 +88,8 @@ KEPT: Final = (
     ),
 )
 """Attributes that a catalogue keeps in columns, from the header of the instance that stands for an entity."""
+
+_DESCRIBING: Final = frozenset((SPECIFIC_CHARACTER_SET, *(attribute.tag for attribute in KEPT)))
 
 ATTRIBUTES: Final = {
     attribute.tag: attribute
@@ -165,7 +167,7 @@ def described(header: bytes) -> Mapping[str, str | None]:
     A header that cannot be unpacked has no values. The catalogues of a process share the answers.
     """
     try:
-        elements = unpack(header)
+        elements = unpack(header, _DESCRIBING)
     except PackedHeaderError:
         elements = {}
     return {a.column: normalised(a.vr, text(elements, a.tag)) for a in KEPT}

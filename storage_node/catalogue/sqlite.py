@@ -37,6 +37,7 @@ _FAILURES = Counter("atria_catalogue_failures_total", "Transactions that failed"
 _COMMIT_SECONDS = Histogram("atria_catalogue_commit_seconds", "From the lock to the commit", ["site"])
 
 _CHANGES_AT_ONCE: Final = 256
+_LOOKUPS_AT_ONCE: Final = 32
 _QUEUE_LIMIT: Final = 4096
 _PAGE_ROWS: Final = 200
 _WALK_PAGE_ROWS: Final = 1000
@@ -69,8 +70,8 @@ class SqliteCatalogue:
             at_end=self._written.close,
         )
         # A find may take long: what is looked up by its key has a thread of its own.
-        self._lookups = self._reader("lookups", DatabaseFile(name, file, expected))
-        self._finds = self._reader("finds", DatabaseFile(name, file, expected))
+        self._lookups = self._reader("lookups", DatabaseFile(name, file, expected), at_once=_LOOKUPS_AT_ONCE)
+        self._finds = self._reader("finds", DatabaseFile(name, file, expected), at_once=1)
 
     @classmethod
     def create(cls, file: Path, identity: SiteIdentity) -> None:
@@ -203,24 +204,14 @@ class SqliteCatalogue:
             raise CatalogueUnavailable(self._name, f"{_QUEUE_LIMIT} calls are waiting for it")
         return cast("T", await thread.do(work))
 
-    def _reader(self, name: str, file: DatabaseFile) -> WorkThread[_Work]:
-        def perform(works: Sequence[_Work]) -> Sequence[Outcome]:
-            return [self._read(file, work) for work in works]
-
+    def _reader(self, name: str, file: DatabaseFile, *, at_once: int) -> WorkThread[_Work]:
         return WorkThread(
             f"catalogue-{self._name}-{name}",
-            perform,
-            at_once=1,
+            partial(_read, file),
+            at_once=at_once,
             queue_limit=_QUEUE_LIMIT,
             at_end=file.close,
         )
-
-    def _read(self, file: DatabaseFile, work: _Work) -> Outcome:
-        try:
-            with file.opened() as connection:
-                return work(connection)
-        except Exception as error:  # handed to who asked: the thread must outlive it
-            return error
 
     def _commit(self, works: Sequence[_Work]) -> Sequence[Outcome]:
         """Make changes in one transaction; confirmed only if the file still is where it should be."""
@@ -239,6 +230,17 @@ class SqliteCatalogue:
             return [outcome for work in works for outcome in self._commit([work])]
         _COMMITS.labels(self._name).inc()
         return outcomes
+
+
+def _read(file: DatabaseFile, works: Sequence[_Work]) -> Sequence[Outcome]:
+    try:
+        with file.opened() as connection:
+            return [work(connection) for work in works]
+    except Exception as error:  # handed to who asked: the thread must outlive it
+        if len(works) == 1:
+            return [error]
+        # One of them is at fault: the others are not to suffer for it.
+        return [outcome for work in works for outcome in _read(file, [work])]
 
 
 def _transaction(

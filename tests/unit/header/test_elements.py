@@ -22,6 +22,12 @@ def test_what_is_packed_comes_back_in_the_order_of_tags(elements: dict[int, Elem
     assert pack(elements) == pack(dict(reversed(elements.items())))
 
 
+@given(_ELEMENTS, st.sets(st.integers(0, 0xFFFFFFFF)))
+def test_only_what_is_wanted_comes_back(elements: dict[int, Element], others: set[int]) -> None:
+    wanted = {*others, *sorted(elements)[::2]}
+    assert unpack(pack(elements), wanted) == {tag: elements[tag] for tag in elements.keys() & wanted}
+
+
 @given(
     st.one_of(st.binary(max_size=60), st.binary(max_size=60).map(lambda data: b"\x01" + zlib.compress(data)))
 )
