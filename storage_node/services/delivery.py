@@ -64,14 +64,14 @@ class Delivery:
     ) -> None:
         await self._ahead.close()
 
-    async def send(self, version: Version, following: Version | None = None) -> int:
+    async def send(self, version: Version, following: Sequence[Version] = ()) -> int:
         """Send one version, and return the status of its C-STORE.
 
         Parameters
         ----------
         version : Version
-        following : Version, optional
-            What is to be sent next.
+        following : sequence of Version
+            What is to be sent next, as much of it as is known.
 
         Raises
         ------
@@ -84,7 +84,7 @@ class Delivery:
         _DELIVERED.labels(outcome="failed" if status else "success").inc()
         return status
 
-    async def _send(self, version: Version, following: Version | None) -> int:
+    async def _send(self, version: Version, following: Sequence[Version]) -> int:
         transfer_syntax = self._transfer_syntax(version)
         if transfer_syntax is None:
             return self._failed(
@@ -98,8 +98,7 @@ class Delivery:
                 first = await anext(blocks, b"")
             except NoCopy as error:
                 return self._failed(version, Status.UNABLE_TO_PERFORM_SUB_OPERATIONS, str(error))
-            if following is not None:
-                await self._ahead.begin(following)
+            await self._ahead.begin(following)
             if converted:
                 whole = b"".join([first, *[block async for block in blocks]])
                 try:

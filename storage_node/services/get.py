@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from storage_node.services.delivery import Delivery
 from storage_node.services.identifier import select
+from storage_node.services.read_ahead import READ_AHEAD
 from storage_node.services.reply import refuse, reply
 from storage_node.services.status import Refusal, Status
 from storage_node.services.sub_operations import Progress, finish
@@ -36,11 +36,11 @@ class GetService:
             return
         progress = Progress(remaining=len(selection.versions))
         async with Delivery(self.grid, self.room, association, self.limits.memory_limit_bytes) as delivery:
-            for version, following in pairwise((*selection.versions, None)):
+            for number, version in enumerate(selection.versions, start=1):
                 if association.cancelled(message.command.message_id):
                     await finish(association, message, progress, Status.CANCEL)
                     return
-                assert version is not None
+                following = selection.versions[number : number + READ_AHEAD]
                 progress.count(version.instance.sop_instance_uid, await delivery.send(version, following))
                 if progress.remaining:
                     await association.send(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import structlog
@@ -14,6 +15,7 @@ from cluster.dicom.requestor import AssociationRejected, ProposedContext, connec
 from storage_node.grid.read import NoCopy
 from storage_node.services.delivery import Delivery, offers
 from storage_node.services.identifier import select
+from storage_node.services.read_ahead import READ_AHEAD
 from storage_node.services.reply import refuse, reply
 from storage_node.services.status import Refusal, Status
 from storage_node.services.sub_operations import Progress, finish
@@ -114,7 +116,7 @@ class _Move:
                 version = waiting.popleft()
                 status: int = Status.UNABLE_TO_PERFORM_SUB_OPERATIONS
                 try:
-                    status = await delivery.send(version, waiting[0] if waiting else None)
+                    status = await delivery.send(version, tuple(islice(waiting, READ_AHEAD)))
                 finally:
                     self.progress.count(version.instance.sop_instance_uid, status)
                 if self.progress.remaining:

@@ -1,16 +1,19 @@
-"""The next instance is read while the present one is sent: sites and peer then work at the same time."""
+"""The next instances are read while the present one is sent: sites and peer then work at the same time."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from cluster.nouns import Version
     from storage_node.grid.grid import Grid
 
+READ_AHEAD: Final = 3
+"""Versions that are read for one peer before they are asked for: reading one takes longer than sending it."""
 READ_AHEAD_LIMIT_BYTES: Final = 64 * 1024 * 1024
 """What one worker reads ahead for all its retrievals; past it they read what they send, when they send it."""
 
@@ -39,7 +42,7 @@ class Room:
 
 
 class ReadAhead:
-    """Reads versions for one peer, and at most one of them before it is asked for.
+    """Reads versions for one peer, and `READ_AHEAD` of them at most before they are asked for.
 
     Parameters
     ----------
@@ -50,15 +53,22 @@ class ReadAhead:
     def __init__(self, grid: Grid, room: Room) -> None:
         self._grid = grid
         self._room = room
-        self._version: Version | None = None
-        self._reading: asyncio.Task[bytes] | None = None
+        self._reading: dict[Version, asyncio.Task[bytes]] = {}
 
-    async def begin(self, version: Version) -> None:
-        """Begin to read what is asked for next, unless it is large: that is sent while it is read anyway."""
-        await self.close()
-        if not version.block_digests and self._room.take(version.size_bytes):
-            self._version = version
-            self._reading = asyncio.create_task(self._read_whole(version))
+    async def begin(self, following: Iterable[Version]) -> None:
+        """Begin to read what is asked for next, in that order, as far as there is room; let go of all else.
+
+        A large one ends it: that is sent while it is read anyway.
+        """
+        wanted = list(islice(following, READ_AHEAD))
+        for version in self._reading.keys() - set(wanted):
+            await self._end(version, self._reading.pop(version))
+        for version in wanted:
+            if version in self._reading:
+                continue
+            if version.block_digests or not self._room.take(version.size_bytes):
+                return
+            self._reading[version] = asyncio.create_task(self._read_whole(version))
 
     async def _read_whole(self, version: Version) -> bytes:
         async with aclosing(self._grid.read(version)) as pieces:
@@ -71,25 +81,22 @@ class ReadAhead:
         ------
         NoCopy
         """
-        if self._reading is None or version != self._version:
+        reading = self._reading.pop(version, None)
+        if reading is None:
             async with aclosing(self._grid.read(version)) as pieces:
                 async for piece in pieces:
                     yield piece
             return
-        reading, self._reading = self._reading, None
         try:
             yield await reading
         finally:
-            await self._end(reading, version)
+            await self._end(version, reading)
 
     async def close(self) -> None:
         """Let go of what was read and not asked for."""
-        reading, self._reading = self._reading, None
-        if reading is not None:
-            assert self._version is not None
-            await self._end(reading, self._version)
+        await self.begin(())
 
-    async def _end(self, reading: asyncio.Task[bytes], version: Version) -> None:
+    async def _end(self, version: Version, reading: asyncio.Task[bytes]) -> None:
         self._room.give_back(version.size_bytes)
         reading.cancel()
         await asyncio.gather(reading, return_exceptions=True)

@@ -9,7 +9,7 @@ import pytest
 
 from cluster.nouns import Version
 from storage_node.grid.read import NoCopy
-from storage_node.services.read_ahead import ReadAhead, Room
+from storage_node.services.read_ahead import READ_AHEAD, ReadAhead, Room
 from storage_node.site.failing import Fault
 from tests.integration.grid.cluster import Cluster, arrival, cluster
 
@@ -36,7 +36,7 @@ async def test_what_was_begun_is_read_once_and_given_when_it_is_asked_for() -> N
         ahead = ReadAhead(c.grid, room)
         assert await read(ahead, one) == b"\1" * SIZE
         c["a"].fail(Fault.HANG, "get")
-        await ahead.begin(two)
+        await ahead.begin([two])
         await c["a"].objects.hanging.wait()
         assert not room.take(1)
         c["a"].objects.release()
@@ -51,8 +51,8 @@ async def test_what_was_begun_and_is_not_asked_for_is_let_go() -> None:
         room = Room(SIZE)
         ahead = ReadAhead(c.grid, room)
         c["a"].fail(Fault.HANG, "get")
-        await ahead.begin(one)
-        await ahead.begin(two)
+        await ahead.begin([one])
+        await ahead.begin([two])
         await ahead.close()
         await ahead.close()
         assert room.take(SIZE)
@@ -63,7 +63,7 @@ async def test_without_room_nothing_is_read_ahead_and_all_the_same_given() -> No
     async with cluster() as c:
         one = await stored(c, 1)
         ahead = ReadAhead(c.grid, Room(SIZE - 1))
-        await ahead.begin(one)
+        await ahead.begin([one])
         for _ in range(5):
             await asyncio.sleep(0)
         assert not gets(c)
@@ -77,7 +77,25 @@ async def test_a_version_without_a_copy_is_told_when_it_is_asked_for_and_not_bef
         ahead = ReadAhead(c.grid, room)
         for site in c.sites.values():
             site.fail(Fault.CORRUPT, "get")
-        await ahead.begin(one)
+        await ahead.begin([one])
         with pytest.raises(NoCopy):
             await read(ahead, one)
         assert room.take(SIZE)
+
+
+async def test_several_are_read_at_once_and_no_more_than_there_may_be() -> None:
+    async with cluster() as c:
+        versions = [await stored(c, number) for number in range(READ_AHEAD + 2)]
+        ahead = ReadAhead(c.grid, Room())
+        c["a"].fail(Fault.HANG, "get")
+        await ahead.begin(versions)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert gets(c) == READ_AHEAD
+        c["a"].objects.release()
+        assert await read(ahead, versions[0]) == b"\0" * SIZE
+        await ahead.begin(versions[1:])
+        assert [await read(ahead, version) for version in versions[1:]] == [
+            bytes([number]) * SIZE for number in range(1, len(versions))
+        ]
+        assert gets(c) == len(versions)
