@@ -142,10 +142,10 @@ class Grid:
         digest = _digest(parts) if inline else await asyncio.to_thread(_digest, parts)
         key = keys.object_key(arrival.instance, digest)
         version = arrival.version(digest=digest, key=key, size_bytes=size_bytes)
+        other = keys.another_key(arrival.instance, digest, self.new_name())
         metadata = arrival.provenance.to_metadata()
 
         async def put(site: GridSite) -> str:
-            other = keys.another_key(arrival.instance, digest, self.new_name())
             return await put_at_either(self.sites, site, key, other, parts, digest=digest, metadata=metadata)
 
         row = Row(version, arrival.provenance, arrival.header, arrival.flags)

@@ -45,8 +45,9 @@ class Body(Payload):
         assert content_length in (None, self._size)
         self.sent = False
         self._transport = writer.transport
-        writer.send_headers()  # by themselves: with them the first piece would be copied
         for piece in _pieces(self._parts):
+            if len(piece) >= _JOINED_BYTES:
+                writer.send_headers()  # by themselves, if that was not done yet: with them it would be copied
             await writer.write(piece)
         self.sent = True
 
