@@ -25,7 +25,7 @@ def run(bench: Bench) -> list[Figure]:
     Broken
         One of them did not work.
     """
-    count = bench.plan.minio_count
+    count = bench.plan.minio_retrieved
     with cluster_and_servers(bench, PART) as (atria, servers):
         bench.note("storing a study")
         job = Job("127.0.0.1", atria.port, associations=1, count=count)

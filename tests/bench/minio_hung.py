@@ -49,7 +49,7 @@ def _storing(bench: Bench, atria: Cluster, servers: ObjectServers, associations:
 
 
 def _retrieving(bench: Bench, atria: Cluster, servers: ObjectServers) -> list[Figure]:
-    job = Job("127.0.0.1", atria.port, associations=1, count=bench.plan.minio_count)
+    job = Job("127.0.0.1", atria.port, associations=1, count=bench.plan.minio_retrieved)
     send(job, "Atria")
     study = instances.uids(job.run, 0, 0).study.decode("ascii")
 

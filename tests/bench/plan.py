@@ -32,6 +32,8 @@ class Plan:
     minio_count: int = 160
     """Instances in one leg at most, over all its associations: 0.25 GB at three servers."""
     minio_seconds: float = 2.0
+    minio_retrieved: int = 480
+    """Instances of the study that is retrieved: a second and more of each turn."""
     minio_large_rounds: int = 2
     minio_refilled: int = 600
     """Instances that an empty site is filled with."""
@@ -53,6 +55,7 @@ QUICK: Final = Plan(
     minio_rounds=1,
     minio_count=12,
     minio_seconds=2.0,
+    minio_retrieved=12,
     minio_large_rounds=1,
     minio_refilled=24,
     minio_refills=1,
