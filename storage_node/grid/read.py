@@ -1,8 +1,8 @@
 """Reading a version from the sites: what is passed on was checked, wherever it came from.
 
 The nearest quick site is asked first; when it is slow, another is asked as well, and who answers first with
-the right bytes wins. A site that answers with wrong ones, or with none, is owed a new copy. One that was slow
-is asked after the others until probes find it quick again: it costs one reader his patience, not each of
+the right bytes wins. A site that answers with wrong ones, or with none, is owed a new copy. One that lost to
+the other is asked after it until probes find it quick again: it costs one reader his patience, not each of
 them.
 """
 
@@ -19,6 +19,7 @@ import structlog
 from prometheus_client import Counter
 
 from cluster.nouns import BLOCK_BYTES, Debt, Version
+from storage_node.grid.patience import Patience
 from storage_node.grid.sites import SiteFailed
 from storage_node.site.protocol import ObjectFault, ObjectMissing
 
@@ -30,8 +31,6 @@ _BAD_COPIES: Final = Counter(
 )
 _HEDGED: Final = Counter("atria_grid_hedged_reads_total", "Reads for which a second site was asked")
 
-_UNHURRIED_BYTES: Final = 1024 * 1024
-"""A site is waited for as long again for each so many bytes: a large piece takes its time anywhere."""
 _INLINE_LIMIT_BYTES: Final = 1024 * 1024
 """Up to this size a digest costs the other associations less than the way to a thread and back."""
 
@@ -78,15 +77,14 @@ class Reader:
     ----------
     sites : Sites
     hedge_after_s : float
-        How long one site is waited for before another is asked as well: for 1 MiB, and as long again for
-        each further one.
+        How long one site is waited for at most before another is asked as well (`Patience`).
     on_bad_copy : callable
         Told of each site that showed a bad copy.
     """
 
     def __init__(self, sites: Sites, *, hedge_after_s: float, on_bad_copy: Callable[[Debt], None]) -> None:
         self._sites = sites
-        self._hedge_after_s = hedge_after_s
+        self._patience = Patience(hedge_after_s)
         self._on_bad_copy = on_bad_copy
 
     async def read(self, version: Version, last: GridSite | None = None) -> AsyncGenerator[bytes]:
@@ -132,7 +130,7 @@ class Reader:
 
     async def _read_span(self, version: Version, span: _Span, order: list[GridSite]) -> bytes:
         """Return one piece from the first site that gives it right; that site is asked first for the next."""
-        patience_s = self._hedge_after_s * max(1, span.length / _UNHURRIED_BYTES)
+        patience_s = self._patience.for_s(span.length)
         waiting = deque(order)
         running: dict[asyncio.Task[bytes], GridSite] = {}
         reasons: dict[str, str] = {}
@@ -148,7 +146,7 @@ class Reader:
                     return_when=asyncio.FIRST_COMPLETED,
                 )
                 if not done:
-                    self._hedge(running.values())
+                    _HEDGED.inc()
                 for task in [task for task in running if task in done]:
                     site = running.pop(task)
                     try:
@@ -157,16 +155,13 @@ class Reader:
                         reasons[site.name] = error.reason if isinstance(error, SiteFailed) else str(error)
                         _move(order, site, len(order))
                     else:
+                        for slower in running.values():
+                            self._sites.was_slow(slower)
                         _move(order, site, 0)
                         return piece
         finally:
             await _end(running)
         raise NoCopy(version, reasons)
-
-    def _hedge(self, slow: Iterable[GridSite]) -> None:
-        _HEDGED.inc()
-        for site in slow:
-            self._sites.was_slow(site)
 
     async def _ask(self, site: GridSite, version: Version, span: _Span) -> bytes:
         try:
@@ -191,7 +186,9 @@ class Reader:
 
     async def _get_at(self, site: GridSite, key: str, span: _Span) -> bytes:
         getting = site.objects.get(key, span.start, span.asked)
+        began_s = _time_s()
         piece = await self._sites.ask(site, getting, even_down=True)
+        self._patience.took(_time_s() - began_s, len(piece))
         if len(piece) != span.length or await _digest(piece) != span.digest:
             raise BadCopy("its bytes are not the version's")
         return piece
@@ -201,6 +198,10 @@ class Reader:
         rows = await self._sites.ask(site, site.catalogue.rows_of(version.instance), even_down=True)
         keys = (row.version.key for row in rows if row.version.digest == version.digest)
         return next(keys, version.key)
+
+
+def _time_s() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _move(order: list[GridSite], site: GridSite, to: int) -> None:

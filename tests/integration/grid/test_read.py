@@ -91,6 +91,15 @@ async def test_a_slow_site_is_helped_out_by_another() -> None:
         assert not await c["b"].debts()
 
 
+async def test_where_reads_are_quick_a_site_that_hangs_is_found_out_long_before_the_limit() -> None:
+    async with cluster(hedge_after_s=60, timeout_s=60) as c:
+        stored = await c.grid.store(arrival(), [CONTENT])
+        await read(c.grid, stored.version)
+        c["a"].fail(Fault.HANG, "get")
+        async with asyncio.timeout(10):
+            assert await read(c.grid, stored.version) == CONTENT
+
+
 def gets(c: Cluster) -> dict[str, int]:
     """How often each site was asked for an object."""
     return {name: sum(call.method == "get" for call in c[name].objects.calls) for name in NAMES}
