@@ -24,6 +24,7 @@ from tests.integration.dicom.peers import (
     reply,
     serving,
 )
+from tests.pynetdicom_peer import at_rest
 
 IDENTIFIER = bytes.fromhex("08005200") + (6).to_bytes(4, "little") + b"STUDY "
 
@@ -43,8 +44,8 @@ async def test_pynetdicom_stores_with_us(max_pdu: int) -> None:
         ae.add_requested_context(uids.VERIFICATION)
         association = ae.associate("127.0.0.1", port, max_pdu=max_pdu)
         assert association.is_established
-        statuses = [association.send_c_echo().Status]
-        statuses += [association.send_c_store(instance).Status for _ in range(3)]
+        statuses = [at_rest(association).send_c_echo().Status]
+        statuses += [at_rest(association).send_c_store(instance).Status for _ in range(3)]
         association.release()
         return statuses
 
@@ -92,7 +93,9 @@ async def test_pynetdicom_gets_instances_from_us_with_role_selection() -> None:
         )
         query = Dataset()
         query.QueryRetrieveLevel = "STUDY"
-        statuses = [status.Status for status, _ in association.send_c_get(query, uids.STUDY_ROOT_GET)]
+        statuses = [
+            status.Status for status, _ in at_rest(association).send_c_get(query, uids.STUDY_ROOT_GET)
+        ]
         association.release()
         return statuses
 
@@ -198,7 +201,7 @@ async def test_our_abort_reaches_pynetdicom() -> None:
         ae = AE("PYNETDICOM")
         ae.add_requested_context(uids.VERIFICATION)
         association = ae.associate("127.0.0.1", port)
-        association.send_c_echo()
+        at_rest(association).send_c_echo()
         association.join(5)
         return association.is_aborted
 

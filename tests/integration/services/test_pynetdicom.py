@@ -21,6 +21,7 @@ from storage_node.catalogue.matching import by_uids
 from storage_node.services.status import Status
 from tests.integration.services.instances import CT, instance, store
 from tests.integration.services.node import EXPLICIT, Node, running_node
+from tests.pynetdicom_peer import at_rest
 
 CT_FILE = Path(str(get_testdata_file("CT_small.dcm")))
 CT_STUDY = "1.3.6.1.4.1.5962.1.2.1.20040119072730.12322"
@@ -92,8 +93,8 @@ def _exchange(port: int, max_pdu: int) -> tuple[list[int], int, bytes]:
     assert acceptor.implementation_version_name == IMPLEMENTATION_VERSION_NAME
     query = pydicom.Dataset()
     query.QueryRetrieveLevel, query.StudyInstanceUID = "STUDY", "1.2"
-    finds = [status.Status for status, _ in association.send_c_find(query, uids.STUDY_ROOT_FIND)]
-    gets = [status.Status for status, _ in association.send_c_get(query, uids.STUDY_ROOT_GET)]
+    finds = [status.Status for status, _ in at_rest(association).send_c_find(query, uids.STUDY_ROOT_FIND)]
+    gets = [status.Status for status, _ in at_rest(association).send_c_get(query, uids.STUDY_ROOT_GET)]
     association.release()
     return finds, gets[-1], b"".join(received)
 
