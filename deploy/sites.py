@@ -38,7 +38,7 @@ def open_objects(site: Site, identity: SiteIdentity) -> Objects:
 
 def open_catalogue(site: Site, identity: SiteIdentity) -> Catalogue:
     """Open a site's catalogue."""
-    from storage_node.catalogue.sqlite import SqliteCatalogue
+    from storage_node.catalogue.sqlite.catalogue import SqliteCatalogue
 
     return SqliteCatalogue(site.name, site.catalogue_file, identity)
 
@@ -109,7 +109,7 @@ def _make_objects(site: Site, identity: SiteIdentity) -> None:
 
 
 def _make_catalogue(site: Site, identity: SiteIdentity) -> None:
-    from storage_node.catalogue.sqlite import SqliteCatalogue
+    from storage_node.catalogue.sqlite.catalogue import SqliteCatalogue
 
     site.catalogue_file.parent.mkdir(parents=True, exist_ok=True)
     SqliteCatalogue.create(site.catalogue_file, identity)

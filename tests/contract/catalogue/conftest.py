@@ -10,7 +10,7 @@ import pytest
 from cluster.nouns import SiteIdentity
 from storage_node.catalogue.memory import MemoryCatalogue
 from storage_node.catalogue.protocol import Catalogue
-from storage_node.catalogue.sqlite import SqliteCatalogue
+from storage_node.catalogue.sqlite.catalogue import SqliteCatalogue
 
 IDENTITY = SiteIdentity("a", "7d3f4d1c-6c8e-4a3c-9a55-3a7d5f0f1b11", 1)
 

@@ -16,7 +16,7 @@ from storage_node.catalogue.attributes import ATTRIBUTES, KEPT, normal
 from storage_node.catalogue.matching import Key, Like, OneOf, Query, Within
 from storage_node.catalogue.memory import MemoryCatalogue
 from storage_node.catalogue.protocol import Catalogue, Counts, Match, Row, StudySummary
-from storage_node.catalogue.sqlite import SqliteCatalogue
+from storage_node.catalogue.sqlite.catalogue import SqliteCatalogue
 from tests.contract.catalogue.conftest import IDENTITY
 from tests.contract.catalogue.rows import CT, MR, add, fact, row
 

@@ -26,7 +26,7 @@ from storage_node.catalogue.protocol import (
     Row,
     StudySummary,
 )
-from storage_node.catalogue.sqlite import SqliteCatalogue
+from storage_node.catalogue.sqlite.catalogue import SqliteCatalogue
 from storage_node.grid.arrival import Arrival
 from storage_node.grid.grid import Grid
 from storage_node.grid.sites import GridSite

@@ -15,7 +15,7 @@ from storage_node.catalogue import migrations, schema
 from storage_node.catalogue.matching import Query
 from storage_node.catalogue.memory import MemoryCatalogue
 from storage_node.catalogue.protocol import CatalogueUnavailable
-from storage_node.catalogue.sqlite import SqliteCatalogue
+from storage_node.catalogue.sqlite.catalogue import SqliteCatalogue
 from tests.contract.catalogue.conftest import IDENTITY
 from tests.contract.catalogue.rows import CT, MR, add, fact, row
 from tests.unit.catalogue import schema_0001

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from cluster.nouns import Level
-from storage_node.catalogue import sqlite_file, sqlite_read
 from storage_node.catalogue.matching import Query
 from storage_node.catalogue.protocol import CatalogueUnavailable
-from storage_node.catalogue.sqlite import SqliteCatalogue
+from storage_node.catalogue.sqlite import database, read
+from storage_node.catalogue.sqlite.catalogue import SqliteCatalogue
 from tests.contract.catalogue.conftest import IDENTITY
 from tests.contract.catalogue.rows import BEGIN, add, debt, fact, row
 
@@ -75,7 +75,7 @@ async def test_a_missing_file_is_unavailable_and_never_made(tmp_path: Path) -> N
 
 def test_a_file_that_vanishes_before_it_is_opened_is_not_made(tmp_path: Path) -> None:
     with pytest.raises(sqlite3.OperationalError):
-        sqlite_file._connect(tmp_path / "catalogue.sqlite")
+        database._connect(tmp_path / "catalogue.sqlite")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -112,14 +112,14 @@ async def test_a_commit_into_a_folder_that_is_moved_meanwhile_is_not_confirmed(
     away = file.parent.with_name("away")
     checks = []
 
-    def check(opened: sqlite_file.DatabaseFile) -> None:
+    def check(opened: database.DatabaseFile) -> None:
         checks.append(opened)
         original(opened)
         if len(checks) == 2:  # before the commit, after what is changed: the last moment
             file.parent.rename(away)
 
-    original = sqlite_file.DatabaseFile.check
-    monkeypatch.setattr(sqlite_file.DatabaseFile, "check", check)
+    original = database.DatabaseFile.check
+    monkeypatch.setattr(database.DatabaseFile, "check", check)
     with pytest.raises(CatalogueUnavailable):
         await add(catalogue, row(sop="1.2.9"))
     assert len(checks) == 3
@@ -136,7 +136,7 @@ async def test_a_folder_that_is_swapped_within_a_transaction_is_unavailable_then
     away = file.parent.with_name("away")
     checks = []
 
-    def check(opened: sqlite_file.DatabaseFile) -> None:
+    def check(opened: database.DatabaseFile) -> None:
         checks.append(opened)
         if len(checks) == 2:  # before the commit, after what is changed
             file.parent.rename(away)
@@ -144,8 +144,8 @@ async def test_a_folder_that_is_swapped_within_a_transaction_is_unavailable_then
             SqliteCatalogue.create(file, IDENTITY)
         original(opened)
 
-    original = sqlite_file.DatabaseFile.check
-    monkeypatch.setattr(sqlite_file.DatabaseFile, "check", check)
+    original = database.DatabaseFile.check
+    monkeypatch.setattr(database.DatabaseFile, "check", check)
     with pytest.raises(CatalogueUnavailable, match="another file"):
         await add(catalogue, row(sop="1.2.9"))
     monkeypatch.undo()
@@ -240,7 +240,7 @@ async def test_one_bad_change_does_no_harm_to_those_it_shares_a_transaction_with
 async def test_a_change_outlives_a_process_that_is_killed(file: Path) -> None:
     script = (
         "import asyncio, os, sys; from pathlib import Path\n"
-        "from storage_node.catalogue.sqlite import SqliteCatalogue\n"
+        "from storage_node.catalogue.sqlite.catalogue import SqliteCatalogue\n"
         "from tests.contract.catalogue.conftest import IDENTITY\n"
         "from tests.contract.catalogue.rows import add, fact, row\n"
         "async def main():\n"
@@ -301,11 +301,11 @@ def test_making_is_whole_or_not_at_all_and_never_over_something_else(tmp_path: P
 @pytest.mark.parametrize(
     ("ask", "index"),
     [
-        (lambda of: sqlite_read.least_verified(of, BEGIN, 10), "versions_by_verification"),
-        (lambda of: sqlite_read.walk(of, "1.2.3", None, 10), "sqlite_autoindex_versions_1"),
-        (lambda of: sqlite_read.walk(of, None, None, 10), "sqlite_autoindex_versions_1"),
-        (lambda of: sqlite_read.studies(of, "", 10), "PRIMARY KEY"),
-        (lambda of: sqlite_read.facts_in(of, "1.2.3"), "PRIMARY KEY"),
+        (lambda of: read.least_verified(of, BEGIN, 10), "versions_by_verification"),
+        (lambda of: read.walk(of, "1.2.3", None, 10), "sqlite_autoindex_versions_1"),
+        (lambda of: read.walk(of, None, None, 10), "sqlite_autoindex_versions_1"),
+        (lambda of: read.studies(of, "", 10), "PRIMARY KEY"),
+        (lambda of: read.facts_in(of, "1.2.3"), "PRIMARY KEY"),
     ],
 )
 def test_what_upkeep_asks_is_read_in_the_order_of_an_index(
@@ -322,7 +322,7 @@ def test_what_upkeep_asks_is_read_in_the_order_of_an_index(
 
 
 async def test_durability_is_asked_of_sqlite(file: Path) -> None:
-    opened = sqlite_file.DatabaseFile("a", file, IDENTITY)
+    opened = database.DatabaseFile("a", file, IDENTITY)
     with opened.opened() as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         assert connection.execute("PRAGMA synchronous").fetchone() == (2,)

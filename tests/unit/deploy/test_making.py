@@ -14,7 +14,7 @@ from cluster.settings import Settings, load
 from deploy import checks, compose, making, record
 from deploy.errors import UserError
 from storage_node.catalogue.protocol import Catalogue
-from storage_node.catalogue.sqlite import SqliteCatalogue
+from storage_node.catalogue.sqlite.catalogue import SqliteCatalogue
 from storage_node.site.file_system import FileSystemObjects
 from storage_node.site.protocol import Objects
 

@@ -10,10 +10,8 @@ from datetime import datetime
 from typing import Final
 
 from cluster.nouns import Debt, Fact, Instance, Level, Provenance
-from storage_node.catalogue import schema, sqlite_views
-from storage_node.catalogue.protocol import Met, Row
-from storage_node.catalogue.sqlite_read import facts_of
-from storage_node.catalogue.sqlite_rows import (
+from storage_node.catalogue import schema
+from storage_node.catalogue.columns import (
     ROW_COLUMNS,
     debt_row,
     fact_row,
@@ -24,6 +22,9 @@ from storage_node.catalogue.sqlite_rows import (
     time_text,
     uids_of,
 )
+from storage_node.catalogue.protocol import Met, Row
+from storage_node.catalogue.sqlite import views
+from storage_node.catalogue.sqlite.read import facts_of
 from storage_node.catalogue.views import (
     authority,
     currency,
@@ -91,10 +92,10 @@ def decide(connection: sqlite3.Connection, fact: Fact) -> None:
     holds = max((fact, *known), key=authority)
     connection.execute(_INSERT_FACT, (*fact_row(fact), holds is fact))
     connection.execute(_MARK_HOLDING, (holds.digest, *uids))
-    sqlite_views.summarise(connection, uids[0], entries=1, changed=fact_fingerprint(fact))
+    views.summarise(connection, uids[0], entries=1, changed=fact_fingerprint(fact))
     (has_version,) = connection.execute(_HAS_VERSION, uids).fetchone()
     if has_version and hides(holds) != hides(ruling(known)):
-        sqlite_views.turn(connection, fact.instance, hidden=hides(holds))
+        views.turn(connection, fact.instance, hidden=hides(holds))
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +138,7 @@ def _add_new(
     time = time_text(verified_at)
     hidden = is_hidden(facts)
     row_id = _insert_version(connection, row, time, is_current=not versions, is_hidden=hidden)
-    sqlite_views.add_version(connection, row, row_id, is_new_instance=not versions, hidden=hidden)
+    views.add_version(connection, row, row_id, is_new_instance=not versions, hidden=hidden)
     _summarise(connection, row, entries=1, changed=_fingerprint(row))
     if versions:
         _mark_current(connection, versions, _Held(row_id, time, row))
@@ -158,7 +159,7 @@ def _update(
     _summarise(connection, row, entries=0, changed=_fingerprint(before.row) ^ _fingerprint(row))
     if len(versions) > 1:
         _mark_current(connection, versions, after)
-    sqlite_views.precede(connection, row, after.row_id, hidden=is_hidden(facts))
+    views.precede(connection, row, after.row_id, hidden=is_hidden(facts))
 
 
 def _mark_current(connection: sqlite3.Connection, versions: dict[str, _Held], changed: _Held) -> None:
@@ -169,7 +170,7 @@ def _mark_current(connection: sqlite3.Connection, versions: dict[str, _Held], ch
     digest = current.version.digest
     connection.execute(_MARK_CURRENT, (digest, *uids, digest))
     if before.version.sop_class_uid != current.version.sop_class_uid:
-        sqlite_views.list_classes(connection, *uids[:2])
+        views.list_classes(connection, *uids[:2])
 
 
 def _current(versions: Iterable[_Held]) -> Row:
@@ -207,7 +208,7 @@ def _insert_version(
 
 def _summarise(connection: sqlite3.Connection, row: Row, *, entries: int, changed: int) -> None:
     study = row.version.instance.study_instance_uid
-    sqlite_views.summarise(connection, study, entries=entries, changed=changed)
+    views.summarise(connection, study, entries=entries, changed=changed)
 
 
 def _fingerprint(row: Row) -> int:

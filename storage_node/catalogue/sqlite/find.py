@@ -19,10 +19,10 @@ from sqlalchemy.dialects import sqlite
 
 from cluster.nouns import Instance, Level
 from storage_node.catalogue.attributes import MODALITIES_IN_STUDY, SOP_CLASSES_IN_STUDY, values_of
+from storage_node.catalogue.columns import FACT_COLUMNS, ROW_COLUMNS, fact_of, row_of
 from storage_node.catalogue.matching import Key, Like, OneOf, Query, Within, matches
 from storage_node.catalogue.protocol import Match, Row
 from storage_node.catalogue.schema import facts, series, studies, versions
-from storage_node.catalogue.sqlite_rows import FACT_COLUMNS, ROW_COLUMNS, fact_of, row_of
 from storage_node.catalogue.views import fingerprint, hides, precedence
 
 _DIALECT: Final = sqlite.dialect(paramstyle="named")

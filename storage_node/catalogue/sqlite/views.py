@@ -15,8 +15,8 @@ from sqlalchemy import Table
 from cluster.nouns import Instance, Level
 from storage_node.catalogue import schema
 from storage_node.catalogue.attributes import described
+from storage_node.catalogue.columns import MATCHED_COLUMNS, insert, matched, uids_of
 from storage_node.catalogue.protocol import Row
-from storage_node.catalogue.sqlite_rows import MATCHED_COLUMNS, insert, matched, uids_of
 from storage_node.catalogue.views import fingerprint, patient_key, precedence, rank
 
 

@@ -9,8 +9,7 @@ from datetime import datetime
 from typing import Final
 
 from cluster.nouns import Debt, Fact, Instance
-from storage_node.catalogue.protocol import Counts, Entry, Row, StudySummary
-from storage_node.catalogue.sqlite_rows import (
+from storage_node.catalogue.columns import (
     ENTRY_COLUMNS,
     FACT_COLUMNS,
     ROW_COLUMNS,
@@ -20,6 +19,7 @@ from storage_node.catalogue.sqlite_rows import (
     time_text,
     uids_of,
 )
+from storage_node.catalogue.protocol import Counts, Entry, Row, StudySummary
 from storage_node.catalogue.views import HIDDEN_RANK, authority, currency
 
 _OF_INSTANCE: Final = "study_instance_uid = ? AND series_instance_uid = ? AND sop_instance_uid = ?"

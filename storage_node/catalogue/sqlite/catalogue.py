@@ -12,7 +12,6 @@ from typing import Final, TypeAlias, TypeVar, cast
 from prometheus_client import Counter, Histogram
 
 from cluster.nouns import Debt, Fact, Instance, SiteIdentity
-from storage_node.catalogue import sqlite_file, sqlite_read, sqlite_write
 from storage_node.catalogue.attributes import described
 from storage_node.catalogue.matching import Query
 from storage_node.catalogue.protocol import (
@@ -24,9 +23,10 @@ from storage_node.catalogue.protocol import (
     Row,
     StudySummary,
 )
-from storage_node.catalogue.sqlite_file import DatabaseFile
-from storage_node.catalogue.sqlite_find import Find, Page
-from storage_node.catalogue.sqlite_threads import Outcome, WorkThread
+from storage_node.catalogue.sqlite import database, read, write
+from storage_node.catalogue.sqlite.database import DatabaseFile
+from storage_node.catalogue.sqlite.find import Find, Page
+from storage_node.catalogue.sqlite.threads import Outcome, WorkThread
 
 T = TypeVar("T")
 
@@ -83,7 +83,7 @@ class SqliteCatalogue:
             The file holds something else, or another site's catalogue.
         OSError
         """
-        sqlite_file.create(file, identity)
+        database.create(file, identity)
 
     @property
     def name(self) -> str:
@@ -95,8 +95,8 @@ class SqliteCatalogue:
         described(row.header)  # here, once: the threads of all sites find it in the cache
 
         def work(connection: sqlite3.Connection) -> Met:
-            met = sqlite_write.add(connection, row, verified_at)
-            sqlite_write.owe(connection, debts)
+            met = write.add(connection, row, verified_at)
+            write.owe(connection, debts)
             return met
 
         return await self._do(self._writer, work)
@@ -105,46 +105,46 @@ class SqliteCatalogue:
         """Add a fact, and debts with it, in one durable transaction (shared with concurrent calls)."""
 
         def work(connection: sqlite3.Connection) -> None:
-            sqlite_write.decide(connection, fact)
-            sqlite_write.owe(connection, debts)
+            write.decide(connection, fact)
+            write.owe(connection, debts)
 
         await self._do(self._writer, work)
 
     async def owe(self, debts: Sequence[Debt]) -> None:
         """Add debts, durably."""
-        await self._do(self._writer, partial(sqlite_write.owe, debts=debts))
+        await self._do(self._writer, partial(write.owe, debts=debts))
 
     async def settle(self, site: str, held: Row) -> None:
         """Remove the debt of a site that holds a version by now, unless the row here is newer."""
-        await self._do(self._writer, partial(sqlite_write.settle, site=site, held=held))
+        await self._do(self._writer, partial(write.settle, site=site, held=held))
 
     async def forgive(self, debt: Debt) -> None:
         """Remove a debt of a fact."""
-        await self._do(self._writer, partial(sqlite_write.forgive, debt=debt))
+        await self._do(self._writer, partial(write.forgive, debt=debt))
 
     async def debts(self, limit: int, *, site: str | None = None) -> Sequence[Debt]:
         """Return the debts noted here, the oldest first: those that `site` is owed, or all."""
-        return await self._do(self._lookups, partial(sqlite_read.debts, site=site, limit=limit))
+        return await self._do(self._lookups, partial(read.debts, site=site, limit=limit))
 
     async def rows_of(self, instance: Instance) -> Sequence[Row]:
         """Return the rows of all versions of an instance, the current one first."""
-        return await self._do(self._lookups, partial(sqlite_read.rows_of, instance=instance))
+        return await self._do(self._lookups, partial(read.rows_of, instance=instance))
 
     async def facts_of(self, instance: Instance) -> Sequence[Fact]:
         """Return all facts about an instance, the one that holds first."""
-        return await self._do(self._lookups, partial(sqlite_read.facts_of, instance=instance))
+        return await self._do(self._lookups, partial(read.facts_of, instance=instance))
 
     async def facts_in(self, study_instance_uid: str) -> Sequence[Fact]:
         """Return all facts about a study's instances, by instance, the one that holds first."""
-        return await self._do(self._lookups, partial(sqlite_read.facts_in, study=study_instance_uid))
+        return await self._do(self._lookups, partial(read.facts_in, study=study_instance_uid))
 
     async def verified(self, copies: Sequence[tuple[Instance, str]], at: datetime) -> None:
         """Note that the copies of these versions here were read and found right."""
-        await self._do(self._writer, partial(sqlite_write.verified, copies=copies, at=at))
+        await self._do(self._writer, partial(write.verified, copies=copies, at=at))
 
     async def least_verified(self, before: datetime, limit: int) -> Sequence[Entry]:
         """Return the entries whose copies were last verified before then, the longest ago first."""
-        return await self._do(self._lookups, partial(sqlite_read.least_verified, before=before, limit=limit))
+        return await self._do(self._lookups, partial(read.least_verified, before=before, limit=limit))
 
     async def find(self, query: Query, limit: int) -> AsyncGenerator[Match]:
         """Return what matches, ordered by `Match.uid`, at most `limit`; read in pages."""
@@ -165,7 +165,7 @@ class SqliteCatalogue:
         """Return an entry for every version held, or for those of a study, by instance, then digest."""
         after: Entry | None = None
         while True:
-            page = partial(sqlite_read.walk, study=study_instance_uid, after=after, size=_WALK_PAGE_ROWS)
+            page = partial(read.walk, study=study_instance_uid, after=after, size=_WALK_PAGE_ROWS)
             entries = await self._do(self._finds, page)
             for entry in entries:
                 yield entry
@@ -177,7 +177,7 @@ class SqliteCatalogue:
         """Return a summary of every study of which there is a row or a fact, ordered by UID."""
         after = ""
         while summaries := await self._do(
-            self._finds, partial(sqlite_read.studies, after=after, size=_WALK_PAGE_ROWS)
+            self._finds, partial(read.studies, after=after, size=_WALK_PAGE_ROWS)
         ):
             for summary in summaries:
                 yield summary
@@ -185,11 +185,11 @@ class SqliteCatalogue:
 
     async def counts(self) -> Counts:
         """Return how much is held."""
-        return await self._do(self._finds, sqlite_read.counts)
+        return await self._do(self._finds, read.counts)
 
     async def identity(self) -> SiteIdentity:
         """Read which site this is: a light probe, too."""
-        identity = await self._do(self._lookups, sqlite_file.read_identity)
+        identity = await self._do(self._lookups, database.read_identity)
         if identity is None:
             raise CatalogueUnavailable(self._name, "it has lost its identity")
         return identity
