@@ -1,4 +1,4 @@
-"""How rows, entries and facts lie in the columns of an SQLite catalogue."""
+"""How rows, entries and facts lie in the columns of a catalogue."""
 
 from __future__ import annotations
 

@@ -9,10 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TypeAlias, TypeVar, cast
 
-from prometheus_client import Counter, Histogram
-
 from cluster.nouns import Debt, Fact, Instance, SiteIdentity
+from storage_node.catalogue import metrics
 from storage_node.catalogue.attributes import described
+from storage_node.catalogue.find import Page
 from storage_node.catalogue.matching import Query
 from storage_node.catalogue.protocol import (
     CatalogueUnavailable,
@@ -25,16 +25,12 @@ from storage_node.catalogue.protocol import (
 )
 from storage_node.catalogue.sqlite import database, read, write
 from storage_node.catalogue.sqlite.database import DatabaseFile
-from storage_node.catalogue.sqlite.find import Find, Page
+from storage_node.catalogue.sqlite.find import Find
 from storage_node.catalogue.sqlite.threads import Outcome, WorkThread
 
 T = TypeVar("T")
 
 _Work: TypeAlias = Callable[[sqlite3.Connection], object]
-
-_COMMITS = Counter("atria_catalogue_commits_total", "Transactions that were committed", ["site"])
-_FAILURES = Counter("atria_catalogue_failures_total", "Transactions that failed", ["site"])
-_COMMIT_SECONDS = Histogram("atria_catalogue_commit_seconds", "From the lock to the commit", ["site"])
 
 _CHANGES_AT_ONCE: Final = 256
 _LOOKUPS_AT_ONCE: Final = 32
@@ -219,16 +215,16 @@ class SqliteCatalogue:
             with (
                 self._written.opened() as connection,
                 self._written.locked(),
-                _COMMIT_SECONDS.labels(self._name).time(),
+                metrics.COMMIT_SECONDS.labels(self._name).time(),
             ):
                 outcomes = _transaction(connection, works, self._written.check)
         except Exception as error:  # handed to who asked: the thread must outlive it
-            _FAILURES.labels(self._name).inc()
+            metrics.FAILURES.labels(self._name).inc()
             if isinstance(error, CatalogueUnavailable) or len(works) == 1:
                 return [error] * len(works)
             # One of the changes is at fault: the others are not to suffer for it.
             return [outcome for work in works for outcome in self._commit([work])]
-        _COMMITS.labels(self._name).inc()
+        metrics.COMMITS.labels(self._name).inc()
         return outcomes
 
 

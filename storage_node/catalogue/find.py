@@ -1,0 +1,140 @@
+"""A query as a database of SQL answers it: one page at a time, in the order of what identifies the entities.
+
+SQL narrows, the reference matcher decides: what holds several values passes every condition there, and is
+then compared value by value.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from cluster.nouns import Instance, Level
+from storage_node.catalogue.attributes import MODALITIES_IN_STUDY, values_of
+from storage_node.catalogue.columns import fact_of, row_of
+from storage_node.catalogue.matching import Key, Query, matches
+from storage_node.catalogue.protocol import Match, Row
+from storage_node.catalogue.statements import IN_STUDY, UIDS, WIDTHS
+from storage_node.catalogue.views import fingerprint, hides, precedence
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some of the answers to a query."""
+
+    matches: tuple[Match, ...]
+    after: tuple[str, ...] | None
+    """Where the next page begins; None when this was the last."""
+
+
+@dataclass(slots=True)
+class _Below:
+    """What there is below an entity, of what is not hidden."""
+
+    studies: set[str] = field(default_factory=set)
+    series: int = 0
+    instances: int = 0
+    modalities: set[str] = field(default_factory=set)
+    sop_classes: set[str] = field(default_factory=set)
+    fingerprint: int = 0
+
+    def count(
+        self, study: str, instances: int, of_instances: int, modality: str | None, sop_classes: str
+    ) -> None:
+        self.fingerprint ^= of_instances
+        if not instances:
+            return
+        self.studies.add(study)
+        self.series += 1
+        self.instances += instances
+        self.modalities.update(values_of("CS", modality or ""))
+        self.sop_classes.update(sop_classes.split("\\"))
+
+
+class Answers:
+    """What a query makes of the rows that its statements read (`statements.page_of`, `statements.below`)."""
+
+    def __init__(self, query: Query) -> None:
+        self._level = query.level
+        self._width = UIDS[query.level]
+        self._keys = tuple(key for key in query.keys if key.attribute.tag not in IN_STUDY)
+        self._keys_in_study = tuple(key for key in query.keys if key.attribute.tag in IN_STUDY)
+
+    @property
+    def are_counted_apart(self) -> bool:
+        """Whether what is below the entities of a page is to be read by a statement of its own."""
+        return self._level in (Level.PATIENT, Level.STUDY)
+
+    def after(self, uid: tuple[str, ...] | None) -> dict[str, str]:
+        """Return the parameters that say where a page begins; None is the first."""
+        return {f"after_{at}": value for at, value in enumerate(uid or ("",) * self._width)}
+
+    def page(self, rows: Sequence[Any], counted: Iterable[Any], size: int) -> Page:
+        """Return the matches among the entities of a page.
+
+        Parameters
+        ----------
+        rows : sequence of rows
+            The page.
+        counted : iterable of rows
+            What is below its entities, where that was read apart.
+        size : int
+            How many rows were asked for: with fewer it is the last page.
+        """
+        below: dict[str, _Below] = defaultdict(_Below)
+        for entity, *summary in counted:
+            below[entity].count(*summary)
+        after = tuple(rows[-1][: self._width]) if len(rows) == size else None
+        return Page(tuple(self._matches(rows, below)), after)
+
+    def _matches(self, rows: Iterable[Any], belows: Mapping[str, _Below]) -> Iterator[Match]:
+        splits = itertools.accumulate((self._width, *WIDTHS))
+        cuts = list(itertools.pairwise((0, *splits, None)))
+        for row in rows:
+            uid, uids, fields, summary, fact, compared = (row[slice(*cut)] for cut in cuts)
+            if not all(map(matches, self._keys, compared)):
+                continue
+            stands = row_of(Instance(*uids), *fields)
+            ruling = None if fact[0] is None else fact_of(stands.version.instance, *fact)
+            match self._level:
+                case Level.IMAGE:
+                    below = _instance(stands, *summary[2:], hidden=hides(ruling))
+                case Level.SERIES:
+                    below = _Below()
+                    below.count(uids[0], *summary)
+                case _:
+                    below = belows[uid[0]]
+            if not all(matches(key, _in_study(key, below)) for key in self._keys_in_study):
+                continue
+            yield Match(
+                uid=tuple(uid),
+                header=stands.header,
+                version=stands.version,
+                instances=below.instances,
+                series=below.series,
+                studies=len(below.studies),
+                modalities=tuple(sorted(below.modalities)),
+                sop_classes=tuple(sorted(below.sop_classes)),
+                order=stands.order,
+                precedence=precedence(stands.provenance, stands.version.digest),
+                fingerprint=below.fingerprint,
+                ruling=ruling,
+            )
+
+
+def _instance(row: Row, modality: str | None, sop_class: str, *, hidden: bool) -> _Below:
+    """Return what there is of one instance: its modality and class are known when it is hidden, too."""
+    study = row.version.instance.study_instance_uid
+    below = _Below()
+    below.count(study, 1, fingerprint(row.version.instance, hidden=hidden), modality, sop_class)
+    if hidden:
+        below.studies, below.series, below.instances = set(), 0, 0
+    return below
+
+
+def _in_study(key: Key, below: _Below) -> str | None:
+    held = below.modalities if key.attribute.tag == MODALITIES_IN_STUDY else below.sop_classes
+    return "\\".join(held) or None
