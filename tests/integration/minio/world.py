@@ -26,7 +26,8 @@ from cluster.settings import Settings, load
 from deploy import compose, making
 from deploy.client.files import DicomFile, recognise
 from deploy.client.peer import Peer
-from deploy.minio import HOST, MinioServer
+from deploy.minio import MinioServer
+from deploy.server import HOST
 from storage_node.catalogue.protocol import Row
 from storage_node.grid.grid import Grid
 from storage_node.services.service import Services
