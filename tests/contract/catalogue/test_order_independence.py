@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from hypothesis import HealthCheck, given, settings
@@ -17,8 +17,9 @@ from storage_node.catalogue.matching import Key, Like, OneOf, Query, Within
 from storage_node.catalogue.memory import MemoryCatalogue
 from storage_node.catalogue.protocol import Catalogue, Counts, Match, Row, StudySummary
 from storage_node.catalogue.sqlite.catalogue import SqliteCatalogue
-from tests.contract.catalogue.conftest import IDENTITY
+from tests.contract.catalogue.conftest import IDENTITY, Make
 from tests.contract.catalogue.rows import CT, MR, add, fact, row
+from tests.postgresql import Databases
 
 _TEXT = st.sampled_from([None, "", "A", "a", "B1", "B2", "B*", "A\\B1", "C=A", "[B1]"])
 _DATE = st.sampled_from([None, "", "20240101", "20240102", "2024.01.03", "20240101\\20240103"])
@@ -112,60 +113,55 @@ async def _tell(
     return await catalogue.counts(), matches, everything, [summary async for summary in catalogue.studies()]
 
 
-class _Fresh:
+class _Copies:
     """Empty SQLite catalogues, copied from one that was made."""
 
-    def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory()
-        self._made = Path(self._folder.name, "made")
+    def __init__(self, folder: Path) -> None:
+        self._made = folder / "made"
         SqliteCatalogue.create(self._made, IDENTITY)
         self._next = 0
 
-    def catalogue(self) -> Catalogue:
+    @asynccontextmanager
+    async def catalogue(self) -> AsyncIterator[Catalogue]:
         self._next += 1
         file = self._made.with_name(f"{self._next}")
         shutil.copyfile(self._made, file)
-        return SqliteCatalogue("a", file, IDENTITY)
-
-    def close(self) -> None:
-        self._folder.cleanup()
-
-
-def _compare(
-    fresh: Callable[[], Catalogue],
-    additions: list[Row | Fact],
-    shuffled: list[Row | Fact],
-    query: Query,
-) -> None:
-    async def compare() -> None:
-        reference, other = MemoryCatalogue("a", IDENTITY), fresh()
+        catalogue = SqliteCatalogue(IDENTITY.name, file, IDENTITY)
         try:
-            assert await _tell(other, shuffled, query) == await _tell(reference, additions, query)
+            yield catalogue
         finally:
-            await other.close()
-
-    asyncio.run(compare())
+            await catalogue.close()
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(rows=_ROWS, facts=_FACTS, query=_QUERIES, data=st.data())
-def test_memory_says_the_same_in_any_order(
-    rows: list[Row], facts: list[Fact], query: Query, data: st.DataObject
-) -> None:
-    shuffled: list[Row | Fact] = data.draw(st.permutations([*rows, *rows[:3], *facts, *facts[:2]]))
-    _compare(lambda: MemoryCatalogue("a", IDENTITY), [*rows, *facts], shuffled, query)
+def _compare(fresh: Make, examples: int) -> None:
+    """Compare catalogues, to each of which the same came in another order, with the reference."""
 
-
-def test_sqlite_says_what_the_reference_says_in_any_order() -> None:
-    fresh = _Fresh()
-
-    @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(rows=_ROWS, facts=_FACTS, query=_QUERIES, data=st.data())
     def check(rows: list[Row], facts: list[Fact], query: Query, data: st.DataObject) -> None:
         shuffled: list[Row | Fact] = data.draw(st.permutations([*rows, *rows[:3], *facts, *facts[:2]]))
-        _compare(fresh.catalogue, [*rows, *facts], shuffled, query)
 
-    try:
-        check()
-    finally:
-        fresh.close()
+        async def compare() -> None:
+            reference = MemoryCatalogue(IDENTITY.name, IDENTITY)
+            async with fresh() as other:
+                assert await _tell(other, shuffled, query) == await _tell(reference, [*rows, *facts], query)
+
+        asyncio.run(compare())
+
+    check()
+
+
+def test_memory_says_the_same_in_any_order() -> None:
+    @asynccontextmanager
+    async def fresh() -> AsyncIterator[Catalogue]:
+        yield MemoryCatalogue(IDENTITY.name, IDENTITY)
+
+    _compare(fresh, examples=40)
+
+
+def test_sqlite_says_what_the_reference_says_in_any_order(tmp_path: Path) -> None:
+    _compare(_Copies(tmp_path).catalogue, examples=100)
+
+
+def test_postgresql_says_what_the_reference_says_in_any_order(databases: Databases) -> None:
+    _compare(lambda: databases.catalogue(IDENTITY), examples=60)

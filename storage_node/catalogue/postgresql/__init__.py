@@ -1,0 +1,1 @@
+"""A catalogue in a PostgreSQL database: for many hosts, and for millions of studies."""

@@ -1,0 +1,73 @@
+# ruff: noqa: S608  (names of tables and columns are constants; values are bound)
+"""Many rows for a table in one statement: each column is one parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from storage_node.catalogue.postgresql.tables import storable
+
+if TYPE_CHECKING:
+    import asyncpg
+
+
+@dataclass(frozen=True, slots=True)
+class Insert:
+    """Rows for a table, which none of the others that are sent with them looks into."""
+
+    rows: Rows
+    table: str
+    more: str
+    """What follows, ON CONFLICT as a rule."""
+    given: Sequence[Sequence[Any]]
+
+
+async def insert_all(connection: asyncpg.Connection, inserts: Iterable[Insert]) -> None:
+    """Insert into several tables in one round trip."""
+    statements: list[str] = []
+    parameters: list[list[Any]] = []
+    for insert in inserts:
+        if insert.given:
+            statement = insert.rows.insert(insert.table, insert.more, first=len(parameters) + 1)
+            statements.append(f"of_{len(statements)} AS ({statement})")
+            parameters += insert.rows.parameters(insert.given)
+    if statements:
+        await connection.execute(f"WITH {', '.join(statements)} SELECT 1", *parameters)
+
+
+class Rows:
+    """The parameters of a statement that takes many rows.
+
+    Parameters
+    ----------
+    columns : mapping of str to str
+        The type of each column, by its name.
+    """
+
+    def __init__(self, columns: Mapping[str, str]) -> None:
+        self._columns = columns
+        self._types = tuple(columns.values())
+
+    @property
+    def names(self) -> str:
+        """The columns, as a list in SQL."""
+        return ", ".join(self._columns)
+
+    def source(self, first: int = 1) -> str:
+        """Return the rows as a function in FROM; its parameters are numbered from `first`."""
+        arrays = (f"${number}::{kind}[]" for number, kind in enumerate(self._types, first))
+        return f"unnest({', '.join(arrays)}) AS given ({self.names})"
+
+    def insert(self, table: str, more: str = "", *, first: int = 1) -> str:
+        """Return the statement that inserts the rows into a table."""
+        return f"INSERT INTO {table} ({self.names}) SELECT {self.names} FROM {self.source(first)} {more}"
+
+    def parameters(self, rows: Iterable[Sequence[Any]]) -> list[list[Any]]:
+        """Return the parameters for some rows."""
+        columns: list[list[Any]] = [list(column) for column in zip(*rows, strict=True)]
+        for kind, column in zip(self._types, columns, strict=True):
+            if kind == "text":
+                column[:] = [None if value is None else storable(value) for value in column]
+        return columns

@@ -1,0 +1,260 @@
+# ruff: noqa: S608  (names of tables and columns are constants; values are bound)
+"""What a PostgreSQL catalogue keeps of its series and studies: who stands for them, counts, and summaries.
+
+What each new instance changes is in parts, of which every process has one: the truth is their sum, and no
+process waits for another. Who stands for an entity changes seldom, and is written only then.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from cluster.nouns import Level
+from storage_node.catalogue.attributes import described
+from storage_node.catalogue.columns import MATCHED_COLUMNS, matched, uids_of
+from storage_node.catalogue.postgresql import locks
+from storage_node.catalogue.postgresql.batch import Insert, Rows
+from storage_node.catalogue.views import patient_key, rank
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    from storage_node.catalogue.postgresql.known import Known
+
+Ranks: TypeAlias = Mapping[tuple[str, str], str]
+"""By what versions stand now: by study and series, and by study and nothing for the study itself."""
+
+_Series: TypeAlias = tuple[str, str]
+_Version: TypeAlias = tuple[str, str, str, str]
+"""Three UIDs and a digest."""
+
+_STUDY: Final = {"study_instance_uid": "text"}
+_SERIES: Final = {**_STUDY, "series_instance_uid": "text"}
+_COUNTS: Final = Rows(
+    {
+        **_SERIES,
+        "part": "smallint",
+        "instances": "integer",
+        "versions": "integer",
+        "size_bytes": "bigint",
+        "fingerprint": "bigint",
+    }
+)
+_COUNTED: Final = (
+    "ON CONFLICT (study_instance_uid, series_instance_uid, part) DO UPDATE SET"
+    " instances = held.instances + excluded.instances, versions = held.versions + excluded.versions,"
+    " size_bytes = held.size_bytes + excluded.size_bytes,"
+    " fingerprint = held.fingerprint # excluded.fingerprint"
+)
+_SUMMARIES: Final = Rows({**_STUDY, "part": "smallint", "entries": "integer", "fingerprint": "bigint"})
+_SUMMED: Final = (
+    "ON CONFLICT (study_instance_uid, part) DO UPDATE SET entries = held.entries + excluded.entries,"
+    " fingerprint = held.fingerprint # excluded.fingerprint"
+)
+_CLASSES: Final = Rows({**_SERIES, "sop_class_uid": "text"})
+_DROP_CLASSES: Final = "DELETE FROM series_classes WHERE study_instance_uid = $1 AND series_instance_uid = $2"
+_LIST_CLASSES: Final = (
+    "INSERT INTO series_classes SELECT DISTINCT study_instance_uid, series_instance_uid, sop_class_uid"
+    " FROM versions WHERE study_instance_uid = $1 AND series_instance_uid = $2"
+    " AND is_current AND NOT is_hidden"
+)
+RANKS: Final = (
+    "ARRAY(SELECT ROW(study_instance_uid, ''::text, held.rank) FROM"
+    " (SELECT DISTINCT study_instance_uid FROM given) AS asked"
+    " JOIN studies AS held USING (study_instance_uid) UNION ALL"
+    " SELECT ROW(study_instance_uid, series_instance_uid, held.rank) FROM"
+    " (SELECT DISTINCT study_instance_uid, series_instance_uid FROM given) AS asked"
+    " JOIN series AS held USING (study_instance_uid, series_instance_uid))"
+)
+"""By what versions stand for the studies and the series of the instances in `given`: UIDs, and a rank."""
+_PRECEDENCE: Final = " || chr(10) || ".join(("received_at", "calling_ae", "called_ae", "source", "digest"))
+"""`views.precedence`, as PostgreSQL works it out."""
+_FIRST_IN_SERIES: Final = (
+    f"SELECT sop_instance_uid, digest, {_PRECEDENCE} AS precedes, is_hidden, header FROM versions"
+    " WHERE study_instance_uid = $1 AND series_instance_uid = $2 ORDER BY is_hidden, precedes LIMIT 1"
+)
+_FIRST_IN_STUDY: Final = (
+    "SELECT versions.series_instance_uid, sop_instance_uid, digest, rank, header"
+    " FROM series JOIN versions ON versions.id = representative"
+    " WHERE series.study_instance_uid = $1 ORDER BY rank LIMIT 1"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """A version that stands for an entity, or may come to."""
+
+    rank: str
+    version: _Version
+    header: bytes
+
+
+def _stand(table: str, level: Level, named: Mapping[str, str], *more: str) -> tuple[Rows, str]:
+    """Return what has versions stand for entities, where they precede those that do."""
+    columns = (*more, *MATCHED_COLUMNS[level])
+    rows = Rows(
+        {
+            **named,
+            "rank": "text",
+            **{f"of_{name}": "text" for name in ("study", "series", "sop", "digest")},
+            **dict.fromkeys(columns, "text"),
+            "several": "boolean",
+        }
+    )
+    kept = ", ".join(("rank", *columns, "several"))
+    representative = (
+        "(SELECT id FROM versions WHERE study_instance_uid = of_study AND series_instance_uid = of_series"
+        " AND sop_instance_uid = of_sop AND digest = of_digest)"
+    )
+    changes = ", ".join(
+        f"{name} = excluded.{name}" for name in ("rank", "representative", *columns, "several")
+    )
+    return rows, (
+        f"INSERT INTO {table} AS held ({', '.join(named)}, representative, {kept})"
+        f" SELECT {', '.join(named)}, {representative}, {kept} FROM {rows.source()}"
+        f" ON CONFLICT ({', '.join(named)}) DO UPDATE SET {changes}"
+    )
+
+
+_STANDING_IN_SERIES, _STAND_IN_SERIES = _stand("series", Level.SERIES, _SERIES)
+_STANDING_IN_STUDY, _STAND_IN_STUDY = _stand("studies", Level.STUDY, _STUDY, "patient_key")
+_IF_IT_PRECEDES: Final = " WHERE held.rank > excluded.rank"
+
+
+def added(changed: Sequence[tuple[Known, Known]], *, part: int) -> list[Insert]:
+    """Return what some instances add, from what was known of them before to what is known after."""
+    counts, summaries = _counted(changed, part)
+    classes = {
+        (*_series_of(after), after.shown_class)
+        for before, after in changed
+        if after.shown_class not in (None, before.shown_class)
+    }
+    return [
+        Insert(_COUNTS, "series_counts AS held", _COUNTED, counts),
+        Insert(_SUMMARIES, "summaries AS held", _SUMMED, summaries),
+        Insert(_CLASSES, "series_classes", "ON CONFLICT DO NOTHING", sorted(classes)),
+    ]
+
+
+async def keep(connection: asyncpg.Connection, changed: Sequence[tuple[Known, Known]], ranks: Ranks) -> None:
+    """Keep what else follows of some instances; to be called when their rows are written."""
+    await _list_classes(connection, changed)
+    await _let_stand(connection, changed, ranks)
+    lost = {_series_of(after) for before, after in changed if _is_hidden_now(before, after)}
+    for study, series in sorted(lost):
+        await _look_for_another(connection, study, series)
+
+
+def _series_of(known: Known) -> _Series:
+    return known.instance.study_instance_uid, known.instance.series_instance_uid
+
+
+def _is_hidden_now(before: Known, after: Known) -> bool:
+    return bool(before.versions) and after.hidden and not before.hidden
+
+
+def _counted(
+    changed: Sequence[tuple[Known, Known]], part: int
+) -> tuple[list[tuple[object, ...]], list[tuple[object, ...]]]:
+    """Return the rows of counts, by series, and of summaries, by study."""
+    of_series: dict[_Series, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
+    of_study: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    for before, after in changed:
+        new = [held for digest, held in after.versions.items() if digest not in before.versions]
+        shown = [bool(known.versions) and not known.hidden for known in (before, after)]
+        counts = of_series[_series_of(after)]
+        counts[0] += shown[1] - shown[0]
+        counts[1] += len(new)
+        counts[2] += sum(held.row.version.size_bytes for held in new)
+        counts[3] ^= before.of_view ^ after.of_view
+        summary = of_study[after.instance.study_instance_uid]
+        summary[0] += len(new) + len(after.facts) - len(before.facts)
+        summary[1] ^= before.of_summary ^ after.of_summary
+    return (
+        [(*series, part, *counts) for series, counts in sorted(of_series.items()) if any(counts)],
+        [(study, part, *summary) for study, summary in sorted(of_study.items()) if any(summary)],
+    )
+
+
+async def _list_classes(connection: asyncpg.Connection, changed: Sequence[tuple[Known, Known]]) -> None:
+    """List the classes anew of series that may have lost one."""
+    lost = {
+        _series_of(after) for before, after in changed if before.shown_class not in (None, after.shown_class)
+    }
+    for series in sorted(lost):
+        await locks.lock_alone(connection, series[0])
+        await connection.execute(_DROP_CLASSES, *series)
+        await connection.execute(_LIST_CLASSES, *series)
+
+
+async def _let_stand(
+    connection: asyncpg.Connection, changed: Sequence[tuple[Known, Known]], ranks: Ranks
+) -> None:
+    """Let versions stand for what they precede."""
+    in_series: dict[_Series, _Standing] = {}
+    in_study: dict[str, _Standing] = {}
+    for before, after in changed:
+        for row in after.changed_since(before):
+            version = (*uids_of(after.instance), row.version.digest)
+            standing = _Standing(after.rank_of(row), version, row.header)
+            study, series = _series_of(after)
+            in_series[study, series] = _first(in_series.get((study, series)), standing)
+            in_study[study] = _first(in_study.get(study), standing)
+    await _stand_in_series(
+        connection,
+        {of: one for of, one in in_series.items() if of not in ranks or one.rank < ranks[of]},
+        more=_IF_IT_PRECEDES,
+    )
+    await _stand_in_study(
+        connection,
+        {of: one for of, one in in_study.items() if (of, "") not in ranks or one.rank < ranks[of, ""]},
+        more=_IF_IT_PRECEDES,
+    )
+
+
+def _first(one: _Standing | None, other: _Standing) -> _Standing:
+    return other if one is None or other.rank < one.rank else one
+
+
+async def _look_for_another(connection: asyncpg.Connection, study: str, series: str) -> None:
+    """Let another version stand for a series, and its study, of which one was hidden."""
+    (first,) = await connection.fetch(_FIRST_IN_SERIES, study, series)
+    sop, digest, precedes, hidden, header = first
+    standing = _Standing(rank(precedes, hidden=hidden), (study, series, sop, digest), header)
+    await _stand_in_series(connection, {(study, series): standing})
+    (first,) = await connection.fetch(_FIRST_IN_STUDY, study)
+    of_series, sop, digest, ranked, header = first
+    await _stand_in_study(connection, {study: _Standing(ranked, (study, of_series, sop, digest), header)})
+
+
+async def _stand_in_series(
+    connection: asyncpg.Connection, standing: Mapping[_Series, _Standing], *, more: str = ""
+) -> None:
+    if not standing:
+        return
+    rows = [
+        (*series, one.rank, *one.version, *matched(one.header, Level.SERIES))
+        for series, one in sorted(standing.items())
+    ]
+    await connection.execute(_STAND_IN_SERIES + more, *_STANDING_IN_SERIES.parameters(rows))
+
+
+async def _stand_in_study(
+    connection: asyncpg.Connection, standing: Mapping[str, _Standing], *, more: str = ""
+) -> None:
+    if not standing:
+        return
+    rows = [
+        (
+            study,
+            one.rank,
+            *one.version,
+            patient_key(study, described(one.header)),
+            *matched(one.header, Level.STUDY),
+        )
+        for study, one in sorted(standing.items())
+    ]
+    await connection.execute(_STAND_IN_STUDY + more, *_STANDING_IN_STUDY.parameters(rows))

@@ -1,0 +1,271 @@
+# ruff: noqa: S608  (names of tables and columns are constants; values are bound)
+"""Changes are made to a PostgreSQL catalogue, many in one transaction that the caller begins and commits.
+
+What is known of the instances is read, changed in memory, and what differs is written. Nobody else changes
+these instances meanwhile (`locks`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final
+
+from cluster.nouns import Instance, Level, SiteIdentity
+from storage_node.catalogue.columns import (
+    FACT_COLUMNS,
+    MATCHED_COLUMNS,
+    ROW_COLUMNS,
+    debt_row,
+    fact_of,
+    fact_row,
+    matched,
+    provenance_row,
+    row_of,
+    uids_of,
+)
+from storage_node.catalogue.postgresql import locks, standing
+from storage_node.catalogue.postgresql.batch import Insert, Rows, insert_all
+from storage_node.catalogue.postgresql.changes import AddFact, AddRow, Change, Forgive, Owe, Settle, Verify
+from storage_node.catalogue.postgresql.known import Held, Known
+from storage_node.catalogue.postgresql.tables import storable
+from storage_node.catalogue.protocol import Met
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    from cluster.nouns import Debt
+
+_UIDS: Final = dict.fromkeys(("study_instance_uid", "series_instance_uid", "sop_instance_uid"), "text")
+_INSTANCES: Final = Rows(_UIDS)
+_OF_GIVEN: Final = " AND ".join(f"held.{name} = given.{name}" for name in _UIDS)
+_FACT_COLUMNS: Final = ", ".join(f"held.{name}" for name in (*_UIDS, *FACT_COLUMNS.split(", ")))
+_HELD_COLUMNS: Final = ", ".join(f"held.{name}" for name in (*_UIDS, "verified_at", *ROW_COLUMNS.split(", ")))
+_READ: Final = (
+    f"WITH given AS (SELECT * FROM {_INSTANCES.source()})"
+    f" SELECT ARRAY(SELECT ROW({_HELD_COLUMNS}) FROM given JOIN versions AS held ON {_OF_GIVEN}) AS versions,"
+    f" ARRAY(SELECT ROW({_FACT_COLUMNS}) FROM given JOIN facts AS held ON {_OF_GIVEN}) AS facts,"
+    f" {standing.RANKS} AS ranks"
+)
+_VERSIONS: Final = Rows(
+    {
+        **_UIDS,
+        **dict.fromkeys(("digest", "key"), "text"),
+        "size_bytes": "bigint",
+        "data_set_offset_bytes": "integer",
+        **dict.fromkeys(("sop_class_uid", "transfer_syntax_uid"), "text"),
+        "block_digests": "bytea",
+        **dict.fromkeys(("received_at", "calling_ae", "called_ae", "source", "flags"), "text"),
+        "order_number": "bigint",
+        "is_current": "boolean",
+        "header": "bytea",
+        **dict.fromkeys(MATCHED_COLUMNS[Level.IMAGE], "text"),
+        "several": "boolean",
+        "verified_at": "text",
+        "is_hidden": "boolean",
+    }
+)
+_CHANGED: Final = Rows(
+    {
+        **_UIDS,
+        **dict.fromkeys(("digest", "key", "received_at", "calling_ae", "called_ae", "source"), "text"),
+        "order_number": "bigint",
+        "is_current": "boolean",
+        "verified_at": "text",
+        "is_hidden": "boolean",
+    }
+)
+_UPDATE_VERSIONS: Final = (
+    "UPDATE versions AS held SET key = given.key, received_at = given.received_at,"
+    " calling_ae = given.calling_ae, called_ae = given.called_ae, source = given.source,"
+    " order_number = given.order_number, is_current = given.is_current, verified_at = given.verified_at,"
+    f" is_hidden = given.is_hidden FROM {_CHANGED.source()} WHERE {_OF_GIVEN} AND held.digest = given.digest"
+)
+_FACTS: Final = Rows(
+    {
+        **_UIDS,
+        "digest": "text",
+        "epoch": "bigint",
+        **dict.fromkeys(("kind", "decided_at", "decided_by", "reason"), "text"),
+        "holds": "boolean",
+    }
+)
+_IF_FACT_IS_THERE: Final = (
+    "ON CONFLICT (study_instance_uid, series_instance_uid, sop_instance_uid, digest)"
+    " DO UPDATE SET holds = excluded.holds WHERE facts.holds <> excluded.holds"
+)
+_DEBTS: Final = Rows({"site": "text", **_UIDS, "digest": "text"})
+_INSERT_DEBTS: Final = _DEBTS.insert("debts", "ON CONFLICT DO NOTHING")
+_OF_DEBT: Final = (
+    "site = $1 AND study_instance_uid = $2 AND series_instance_uid = $3 AND sop_instance_uid = $4"
+)
+_FORGIVE: Final = f"DELETE FROM debts WHERE {_OF_DEBT} AND digest = $5"
+_SETTLE: Final = (
+    f"{_FORGIVE} AND NOT EXISTS (SELECT 1 FROM versions WHERE study_instance_uid = $2"
+    " AND series_instance_uid = $3 AND sop_instance_uid = $4 AND digest = $5 AND (order_number > $6"
+    " OR (received_at, calling_ae, called_ae, source) < ($7, $8, $9, $10)))"
+)
+_COPIES: Final = Rows({**_UIDS, "digest": "text"})
+_VERIFY: Final = (
+    f"UPDATE versions AS held SET verified_at = $5 FROM {_COPIES.source()}"
+    f" WHERE {_OF_GIVEN} AND held.digest = given.digest AND held.verified_at < $5"
+)
+
+
+async def make(
+    connection: asyncpg.Connection,
+    changes: Sequence[Change],
+    *,
+    part: int,
+    check: Callable[[SiteIdentity | None], None],
+) -> Sequence[Met | None]:
+    """Make changes; return what each row met.
+
+    Parameters
+    ----------
+    connection : asyncpg.Connection
+        In a transaction (READ COMMITTED).
+    changes : sequence of Change
+    part : int
+        This process's part of what many add to.
+    check : callable
+        Told whose catalogue it is, before anything is changed; raises if it is another's than it should be.
+    """
+    added = [change for change in changes if isinstance(change, (AddRow, AddFact))]
+    instances = sorted({_instance_of(change) for change in added})
+    decided = {change.fact.instance for change in added if isinstance(change, AddFact)}
+    # What is settled must not be owed anew meanwhile, for a row that says more.
+    settled = {change.held.version.instance for change in changes if isinstance(change, Settle)}
+    check(await locks.lock(connection, settled.union(instances), decided))
+    met = await _add(connection, added, instances, part) if added else {}
+    debts = [debt for change in changes for debt in _debts_of(change)]
+    if debts:
+        await connection.execute(_INSERT_DEBTS, *_DEBTS.parameters(map(debt_row, debts)))
+    for change in changes:
+        match change:
+            case Settle(site, held):
+                uids = map(storable, uids_of(held.version.instance))
+                provenance = map(storable, provenance_row(held.provenance))
+                await connection.execute(_SETTLE, site, *uids, held.version.digest, held.order, *provenance)
+            case Forgive(debt):
+                await connection.execute(_FORGIVE, *map(storable, debt_row(debt)))
+            case Verify(copies, at) if copies:
+                rows = ((*uids_of(instance), digest) for instance, digest in copies)
+                await connection.execute(_VERIFY, *_COPIES.parameters(rows), at)
+            case _:
+                pass
+    return [met.get(id(change)) for change in changes]
+
+
+async def _add(
+    connection: asyncpg.Connection,
+    added: Sequence[AddRow | AddFact],
+    instances: Sequence[Instance],
+    part: int,
+) -> Mapping[int, Met]:
+    """Add rows and facts, in their order; return what each row met, by the change's `id`."""
+    before, ranks = await _read(connection, instances)
+    after = {instance: known.copy() for instance, known in before.items()}
+    met: dict[int, Met] = {}
+    for change in added:
+        known = after[_instance_of(change)]
+        if isinstance(change, AddRow):
+            met[id(change)] = known.add(change.row, change.verified_at)
+        else:
+            known.decide(change.fact)
+    changed = [(before[instance], after[instance]) for instance in instances]
+    await _update(connection, changed)
+    await insert_all(
+        connection,
+        (
+            Insert(_VERSIONS, "versions", "", _new_versions(changed)),
+            Insert(_FACTS, "facts", _IF_FACT_IS_THERE, _facts(changed)),
+            *standing.added(changed, part=part),
+        ),
+    )
+    await standing.keep(connection, changed, ranks)
+    return met
+
+
+def _instance_of(change: AddRow | AddFact) -> Instance:
+    return change.row.version.instance if isinstance(change, AddRow) else change.fact.instance
+
+
+def _debts_of(change: Change) -> Sequence[Debt]:
+    return change.debts if isinstance(change, (AddRow, AddFact, Owe)) else ()
+
+
+async def _read(
+    connection: asyncpg.Connection, instances: Sequence[Instance]
+) -> tuple[dict[Instance, Known], standing.Ranks]:
+    """Return what is known of instances, and by what versions stand for their series and studies."""
+    known = {tuple(map(storable, uids_of(instance))): Known(instance) for instance in instances}
+    found = await connection.fetchrow(_READ, *_INSTANCES.parameters(map(uids_of, instances)))
+    assert found is not None
+    for study, series, sop, verified_at, digest, *fields in found["versions"]:
+        of = known[study, series, sop]
+        of.versions[digest] = Held(row_of(of.instance, digest, *fields), verified_at)
+    for study, series, sop, *fields in found["facts"]:
+        of = known[study, series, sop]
+        of.facts += (fact_of(of.instance, *fields),)
+    return {of.instance: of for of in known.values()}, {
+        (study, series): rank for study, series, rank in found["ranks"]
+    }
+
+
+async def _update(connection: asyncpg.Connection, changed: Sequence[tuple[Known, Known]]) -> None:
+    """Write the rows that were there, and are not what they were."""
+    others = [
+        kept
+        for before, after in changed
+        for digest, held in before.versions.items()
+        if (kept := _changed_row(after.versions[digest], after)) != _changed_row(held, before)
+    ]
+    if others:
+        await connection.execute(_UPDATE_VERSIONS, *_CHANGED.parameters(others))
+
+
+def _new_versions(changed: Sequence[tuple[Known, Known]]) -> list[tuple[object, ...]]:
+    return [
+        _version_row(held, after)
+        for before, after in changed
+        for digest, held in after.versions.items()
+        if digest not in before.versions
+    ]
+
+
+def _facts(changed: Sequence[tuple[Known, Known]]) -> list[tuple[object, ...]]:
+    return [
+        (*fact_row(fact), fact == after.ruled()[0])
+        for before, after in changed
+        if after.facts != before.facts
+        for fact in after.facts
+    ]
+
+
+def _version_row(held: Held, known: Known) -> tuple[object, ...]:
+    row, version = held.row, held.row.version
+    return (
+        *uids_of(version.instance),
+        version.digest,
+        version.key,
+        version.size_bytes,
+        version.data_set_offset_bytes,
+        version.sop_class_uid,
+        version.transfer_syntax_uid,
+        bytes.fromhex("".join(version.block_digests)),
+        *provenance_row(row.provenance),
+        "\n".join(row.flags),
+        row.order,
+        row == known.current,
+        row.header,
+        *matched(row.header, Level.IMAGE),
+        held.verified_at,
+        known.hidden,
+    )
+
+
+def _changed_row(held: Held, known: Known) -> tuple[object, ...]:
+    row, version = held.row, held.row.version
+    named = (*uids_of(version.instance), version.digest)
+    kept = (version.key, *provenance_row(row.provenance), row.order)
+    return (*named, *kept, row == known.current, held.verified_at, known.hidden)

@@ -1,0 +1,1 @@
+"""Catalogues on real database servers."""
