@@ -21,6 +21,8 @@ from pydantic import (
     model_validator,
 )
 
+from cluster import database_url
+from cluster.database_url import DatabaseUrl
 from cluster.dicom.limits import UpperLayerLimits
 
 
@@ -133,7 +135,9 @@ class Site(_Table):
     objects: str
     """`file:///an/absolute/folder`, or `s3://bucket`."""
     catalogue: str
-    """`sqlite:////an/absolute/file`."""
+    """`sqlite:////an/absolute/file`, or `postgresql://user@host:port/database`, and `?sslmode=…`."""
+    catalogue_passfile: Path | None = None
+    """Password file for that database, as libpq has it (PGPASSFILE). This is for `postgresql://` only."""
     endpoint: str | None = None
     """Where the bucket's server is: `https://host:port`. This and all below are for `s3://` only."""
     region: Annotated[str, Field(min_length=1)] = "us-east-1"
@@ -152,8 +156,13 @@ class Site(_Table):
 
     @model_validator(mode="after")
     def _checked(self) -> Self:
-        if not self.catalogue.startswith("sqlite:////"):
-            raise self._expected("catalogue", "sqlite:////FILE", self.catalogue)
+        if self.is_postgresql:
+            self._check_postgresql()
+        elif not self.catalogue.startswith("sqlite:////"):
+            raise self._expected("catalogue", f"sqlite:////FILE or {database_url.FORM}", self.catalogue)
+        elif self.catalogue_passfile is not None:
+            said = f"is for postgresql:// only, and catalogue is {self.catalogue}"
+            raise self._error("catalogue_passfile", said)
         if self.is_s3:
             self._check_s3()
         elif not self.objects.startswith("file:///"):
@@ -161,6 +170,12 @@ class Site(_Table):
         elif misplaced := sorted(self.model_fields_set & _S3_ONLY):
             raise self._error(misplaced[0], f"is for s3://BUCKET only, and objects is {self.objects}")
         return self
+
+    def _check_postgresql(self) -> None:
+        try:
+            DatabaseUrl.parse(self.catalogue)
+        except ValueError as error:
+            raise self._error("catalogue", str(error)) from error
 
     def _check_s3(self) -> None:
         if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", self.objects):
@@ -219,12 +234,24 @@ class Site(_Table):
         return Path(self.objects.removeprefix("file://"))
 
     @property
+    def is_postgresql(self) -> bool:
+        """Whether its catalogue is in PostgreSQL, and not in a file."""
+        return self.catalogue.startswith("postgresql:")
+
+    @property
+    def database(self) -> DatabaseUrl:
+        """Where its PostgreSQL database is."""
+        assert self.is_postgresql
+        return DatabaseUrl.parse(self.catalogue)
+
+    @property
     def catalogue_file(self) -> Path:
         """The SQLite database."""
+        assert not self.is_postgresql
         return Path("/" + self.catalogue.removeprefix("sqlite:////"))
 
 
-_S3_ONLY: Final = frozenset(Site.model_fields) - {"name", "objects", "catalogue"}
+_S3_ONLY: Final = frozenset(Site.model_fields) - {"name", "objects", "catalogue", "catalogue_passfile"}
 _DEFAULT_PORTS: Final = {"https": 443, "http": 80}
 
 
@@ -284,7 +311,8 @@ class Settings(_Table):
             ("a name", [site.name for site in self.sites]),
             ("an objects folder", [str(site.objects_folder) for site in self.sites if not site.is_s3]),
             ("a bucket", [site.bucket_url for site in self.sites if site.is_s3]),
-            ("a catalogue file", [str(site.catalogue_file) for site in self.sites]),
+            ("a catalogue file", [str(site.catalogue_file) for site in self.sites if not site.is_postgresql]),
+            ("a database", [site.database.place for site in self.sites if site.is_postgresql]),
         ):
             if len(set(found)) != len(found):
                 raise ValueError(f"sites: each needs {what} of its own, found {', '.join(found)}")

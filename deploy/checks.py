@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from deploy import record, sites
+from deploy import catalogues, record, sites
 from deploy.errors import UserError
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ async def check(settings: Settings, names: Collection[str]) -> tuple[SiteCheck, 
 
 
 async def at_start(settings: Settings) -> None:
-    """Log what is wrong with sites that are buckets, a line each.
+    """Log what is wrong with sites whose objects or catalogue are at a server, a line each.
 
     A cluster starts without a site, so none of this keeps it from starting, but for one: when one site's
     objects are those of another, what counts as two copies is one.
@@ -63,7 +63,7 @@ async def at_start(settings: Settings) -> None:
     UserError
         Two sites are the same.
     """
-    found = await check(settings, {site.name for site in settings.sites if site.is_s3})
+    found = await check(settings, {site.name for site in settings.sites if site.is_s3 or site.is_postgresql})
     for one in found:
         for problem in one.problems:
             log.warning("site.wrong", site=one.name, why=problem)
@@ -170,7 +170,9 @@ async def _bucket_problems(site: Site) -> list[str]:
 async def _catalogue_problems(site: Site, identity: SiteIdentity) -> list[str]:
     from storage_node.catalogue.protocol import CatalogueUnavailable
 
-    catalogue = sites.open_catalogue(site, identity)
+    if problems := catalogues.problems(site):
+        return problems
+    catalogue = catalogues.open_catalogue(site, identity)
     try:
         await catalogue.identity()
     except CatalogueUnavailable as error:

@@ -118,8 +118,10 @@ def _made(settings: Settings, identity: SiteIdentity) -> None:
 
 
 def _refuse_foreign(site: Site) -> None:
-    """Refuse a folder or file that is taken; whether a bucket is, is found out when it is made."""
-    taken = site.catalogue_file if site.catalogue_file.exists() else None
+    """Refuse a folder or file that is taken; of buckets and databases it is found out when they are made."""
+    taken = None
+    if not site.is_postgresql and site.catalogue_file.exists():
+        taken = site.catalogue_file
     if not site.is_s3 and site.objects_folder.exists() and any(site.objects_folder.iterdir()):
         taken = site.objects_folder
     if taken is not None:

@@ -33,10 +33,10 @@ class Overrides:
         UserError
             The file, or an option, is not what is expected.
         """
-        from deploy import minio_sites
+        from deploy import own_sites
 
         settings = self._load()
-        if "sites" not in settings.model_fields_set and (kept := minio_sites.tables(settings.data_folder)):
+        if "sites" not in settings.model_fields_set and (kept := own_sites.tables(settings.data_folder)):
             return self._load(sites=kept)
         return settings
 

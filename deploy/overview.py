@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from deploy import compose, minio, minio_sites, pages
+from deploy import compose, own_sites, pages
 
 if TYPE_CHECKING:
     from cluster.coordination.protocol import Member
     from cluster.settings import Settings
-    from deploy.minio_sites import RunningServer
+    from deploy.own_servers import RunningServer
     from storage_node.catalogue.protocol import Counts
     from storage_node.grid.sites import GridSite
 
@@ -80,7 +80,7 @@ async def look(settings: Settings) -> Overview:
         members = await compose.members(settings)
         processes, servers, sites = await asyncio.gather(
             asyncio.gather(*(_process(member) for member in members)),
-            asyncio.gather(*(_server(settings, server) for server in minio_sites.running(settings))),
+            asyncio.gather(*(_server(settings, server) for server in own_sites.running(settings))),
             asyncio.gather(*(_site(site, settings.writing.site_timeout_s) for site in opened)),
         )
     finally:
@@ -134,13 +134,13 @@ async def _process(member: Member) -> tuple[Process, SiteViews]:
 
 async def _server(settings: Settings, server: RunningServer) -> Process:
     return Process(
-        "minio",
-        f"minio-{server.site}",
+        server.server.PRODUCT.lower(),
+        server.name,
         "ready"
-        if await minio.is_ready(server.address)
-        else f"not ready: see {settings.logs_folder / f'minio-{server.site}.log'}",
+        if await server.server.is_ready()
+        else f"not ready: see {settings.logs_folder / f'{server.name}.log'}",
         None,
-        str(server.address),
+        str(server.server.address),
         server.pid,
         server.started_at.isoformat(timespec="seconds"),
         None,

@@ -1,4 +1,4 @@
-"""The sites' own servers as the supervisor keeps them: `atria up --sites minio`."""
+"""The sites' own servers as the supervisor keeps them: `atria up --sites minio --catalogue postgresql`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from deploy import making, minio_sites, record
+from deploy import making, own_servers, record
 from deploy.child import Child
 from deploy.errors import UserError
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cluster.settings import Settings
-    from deploy.minio import MinioServer
+    from deploy.server import Server
 
 _READY_TIMEOUT_S: Final = 15.0
 """How long the start waits for the servers: it goes on with those that are there."""
@@ -33,11 +33,11 @@ class SiteServers:
     Parameters
     ----------
     settings : Settings
-    servers : mapping of str to MinioServer
-        By the sites' names.
+    servers : mapping of str to Server
+        By their names.
     """
 
-    def __init__(self, settings: Settings, servers: Mapping[str, MinioServer]) -> None:
+    def __init__(self, settings: Settings, servers: Mapping[str, Server]) -> None:
         self._settings = settings
         self._servers = {_child(settings, name, server): server for name, server in servers.items()}
 
@@ -51,13 +51,15 @@ class SiteServers:
         """
         if not self._servers:
             return
+        made = record.is_whole(self._settings)
         for child, server in self._servers.items():
             try:
-                server.make_folders()
-            except OSError as error:  # its disk is lost: the others may do
+                await asyncio.to_thread(server.make_data)
+            except (OSError, UserError) as error:  # its disk is lost: the others may do
+                if not made:
+                    raise UserError(f"{child.name}: {error}") from error
                 log.warning("site.folder_not_made", name=child.name, reason=str(error))
             group.create_task(child.keep())
-        made = record.is_whole(self._settings)
         if made:  # then the cluster can do without one of them, which may come back
             self._note_started()
         if missing := await self._missing():
@@ -98,13 +100,15 @@ class SiteServers:
             child.has_started()
 
 
-def _child(settings: Settings, site: str, server: MinioServer) -> Child:
+def _child(settings: Settings, name: str, server: Server) -> Child:
     return Child(
-        f"minio-{site}",
+        name,
         server.command,
-        settings.logs_folder / f"minio-{site}.log",
+        settings.logs_folder / f"{name}.log",
         environment=server.environment(),
-        pid_file=minio_sites.pid_file(settings, site),
+        account=server.account,
+        pid_file=own_servers.pid_file(settings, name),
+        stop_signal=server.STOP_SIGNAL,
         # One that outlived us, stopped or hanging, would be at the drive beside the next one.
         orphan_signal=signal.SIGKILL,
     )

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 from typing import TYPE_CHECKING
 
-from deploy.durable import sync, sync_above
+from deploy import catalogues
+from deploy.durable import sync_above
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from cluster.nouns import Membership, SiteIdentity
     from cluster.settings import Site
-    from storage_node.catalogue.protocol import Catalogue
     from storage_node.grid.sites import GridSite
     from storage_node.site.protocol import Objects
 
@@ -22,7 +19,8 @@ def open_site(site: Site, membership: Membership) -> GridSite:
     from storage_node.grid.sites import GridSite
 
     identity = membership.identity
-    return GridSite(site.name, open_objects(site, identity), open_catalogue(site, identity), membership)
+    catalogue = catalogues.open_catalogue(site, identity)
+    return GridSite(site.name, open_objects(site, identity), catalogue, membership)
 
 
 def open_objects(site: Site, identity: SiteIdentity) -> Objects:
@@ -36,36 +34,31 @@ def open_objects(site: Site, identity: SiteIdentity) -> Objects:
     return FileSystemObjects(site.name, site.objects_folder, identity)
 
 
-def open_catalogue(site: Site, identity: SiteIdentity) -> Catalogue:
-    """Open a site's catalogue."""
-    from storage_node.catalogue.sqlite.catalogue import SqliteCatalogue
-
-    return SqliteCatalogue(site.name, site.catalogue_file, identity)
-
-
 def make(site: Site, identity: SiteIdentity) -> None:
     """Make both halves of a new site, durably. Harmless when they were made already.
 
     Raises
     ------
     UserError
-        Its bucket cannot be made.
+        Its bucket or database cannot be made, or holds something else.
     OSError
         A folder or file cannot be made, or holds something else.
     """
-    site.catalogue_file.parent.mkdir(parents=True, exist_ok=True)
+    if not site.is_postgresql:  # one that cannot be written is found out before objects are made
+        site.catalogue_file.parent.mkdir(parents=True, exist_ok=True)
     _make_objects(site, identity)
-    _make_catalogue(site, identity)
+    catalogues.make(site, identity)
 
 
 def may_renew(site: Site, identity: SiteIdentity) -> None:
-    """Find out whether `renew` can do anything, as far as that can be told beforehand.
+    """Find out whether `renew` can do anything, as far as that can be told beforehand. Blocks.
 
     Raises
     ------
     UserError
-        Its bucket cannot be asked, or holds something else.
+        Its bucket or database cannot be asked, or holds something else.
     """
+    catalogues.may_renew(site, identity)
     if site.is_s3:
         from deploy import s3
 
@@ -80,7 +73,7 @@ def renew(site: Site, identity: SiteIdentity) -> None:
     Raises
     ------
     UserError
-        Its bucket cannot be made, or another site's objects are there.
+        Its bucket or database cannot be made, or what is there is another site's.
     OSError
         A folder or file cannot be made, or another site's objects are there.
     """
@@ -93,7 +86,7 @@ def renew(site: Site, identity: SiteIdentity) -> None:
 
         FileSystemObjects.renew(site.objects_folder, identity)
         sync_above(site.objects_folder)
-    _renew_catalogue(site, identity)
+    catalogues.renew(site, identity)
 
 
 def _make_objects(site: Site, identity: SiteIdentity) -> None:
@@ -106,45 +99,3 @@ def _make_objects(site: Site, identity: SiteIdentity) -> None:
 
     FileSystemObjects.create(site.objects_folder, identity)
     sync_above(site.objects_folder)
-
-
-def _make_catalogue(site: Site, identity: SiteIdentity) -> None:
-    from storage_node.catalogue.sqlite.catalogue import SqliteCatalogue
-
-    site.catalogue_file.parent.mkdir(parents=True, exist_ok=True)
-    SqliteCatalogue.create(site.catalogue_file, identity)
-    sync_above(site.catalogue_file)
-
-
-def _renew_catalogue(site: Site, identity: SiteIdentity) -> None:
-    if site.catalogue_file.exists():
-        try:
-            _make_catalogue(site, identity)
-        except FileExistsError:  # that of a former generation, or something else
-            pass
-        else:
-            return
-    _move_catalogue_aside(site.catalogue_file, f"before-generation-{identity.generation}")
-    _make_catalogue(site, identity)
-
-
-def _move_catalogue_aside(file: Path, to: str) -> None:
-    """Move a database into a folder beside it, with its log and lock: never deleted, it may be wanted yet.
-
-    A log without its database is moved, too: SQLite would take it for that of the new one.
-
-    Raises
-    ------
-    FileExistsError
-        Another one was moved there before.
-    OSError
-    """
-    aside = file.parent / f"{file.name}.{to}"
-    for one in (file, *(file.with_name(f"{file.name}-{suffix}") for suffix in ("wal", "shm", "lock"))):
-        if one.exists():
-            aside.mkdir(exist_ok=True)
-            if (aside / one.name).exists():
-                raise FileExistsError(errno.EEXIST, "a former catalogue is here already", str(aside))
-            one.rename(aside / one.name)
-            sync(aside)
-            sync(file.parent)

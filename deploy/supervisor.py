@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from cluster.coordination.protocol import Address, Member
     from cluster.settings import Settings
-    from deploy.minio import MinioServer
     from deploy.overrides import Overrides
+    from deploy.server import Server
 
 _READY_TIMEOUT_S: Final = 60.0
 _POLL_S: Final = 0.05
@@ -88,8 +88,8 @@ class Supervisor:
     settings : Settings
     overrides : Overrides
         The settings again, as child processes are told them.
-    servers : mapping of str to MinioServer
-        The sites' own servers, by the sites' names: started first, ended last.
+    servers : mapping of str to Server
+        The sites' own servers, by their names: started first, ended last.
     on_ready : callable
         Told once where the cluster is.
     """
@@ -98,7 +98,7 @@ class Supervisor:
         self,
         settings: Settings,
         overrides: Overrides,
-        servers: Mapping[str, MinioServer],
+        servers: Mapping[str, Server],
         *,
         on_ready: Callable[[Ready], None],
     ) -> None:

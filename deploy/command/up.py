@@ -23,10 +23,17 @@ Workers = Annotated[
 
 
 class SiteKind(enum.StrEnum):
-    """What the sites of a one-host cluster are."""
+    """Where the sites of a one-host cluster have their objects."""
 
     FOLDERS = "folders"
     MINIO = "minio"
+
+
+class CatalogueKind(enum.StrEnum):
+    """Where they have their catalogues."""
+
+    SQLITE = "sqlite"
+    POSTGRESQL = "postgresql"
 
 
 Sites = Annotated[
@@ -34,6 +41,13 @@ Sites = Annotated[
     typer.Option(
         help="What a new cluster has as sites: folders, or a MinIO server each.",
         show_default="folders",
+    ),
+]
+Catalogue = Annotated[
+    CatalogueKind | None,
+    typer.Option(
+        help="What a new cluster has as catalogues: SQLite files, or a PostgreSQL server each.",
+        show_default="sqlite",
     ),
 ]
 
@@ -47,6 +61,7 @@ def command(
     ae_title: options.AeTitle = None,
     workers: Workers = None,
     sites: Sites = None,
+    catalogue: Catalogue = None,
     as_json: options.Json = False,
 ) -> None:
     """Start a cluster on this host: a balancer, workers, upkeep, and three sites in the data folder.
@@ -60,14 +75,14 @@ def command(
 
       atria up --data /srv/atria --host 0.0.0.0 --workers 4
 
-      atria up --sites minio --data /srv/atria
+      atria up --sites minio --catalogue postgresql --data /srv/atria
 
       atria up --dicom-port 0 --http-port 0 --json
     """
     import uvloop
 
     from cluster import telemetry
-    from deploy import making, minio_sites
+    from deploy import making, own_sites
     from deploy.supervisor import Supervisor, sole_user
 
     overrides = Overrides(config, data, host, dicom_port, http_port, ae_title, workers)
@@ -75,16 +90,11 @@ def command(
 
     telemetry.configure("supervisor")
     with sole_user(settings.data_folder):
-        has_servers = minio_sites.are_used(settings)
-        if has_servers and sites is SiteKind.FOLDERS:
-            raise UserError(
-                f"the cluster in {settings.data_folder} has its sites in MinIO servers: leave out --sites,"
-                " or choose another folder (--data)"
-            )
-        if has_servers or sites is SiteKind.MINIO:
-            minio_sites.choose(settings)
+        minio = None if sites is None else sites is SiteKind.MINIO
+        postgresql = None if catalogue is None else catalogue is CatalogueKind.POSTGRESQL
+        if own_sites.choose(settings, minio=minio, postgresql=postgresql):
             settings = overrides.settings()
-        servers = minio_sites.servers(settings)
+        servers = own_sites.servers(settings)
         if servers:
             making.make_folders(settings)  # the sites are made when their servers run
         else:

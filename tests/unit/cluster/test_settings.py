@@ -153,3 +153,102 @@ def test_two_sites_that_are_the_same_bucket_are_refused(one: str, other: str) ->
 @pytest.mark.parametrize("title", ["ATRIA", " ATRIA ", "A B/C.1", "X" * 16])
 def test_an_ae_title_is_taken_without_the_padding(title: str) -> None:
     assert load(None, dicom={"ae_title": title}).dicom.ae_title == title.strip()
+
+
+def database_sites(*catalogues: str, more: str = "") -> str:
+    """Three sites, the first of which have the catalogues that are given."""
+    every = [*catalogues, *(f"sqlite:////srv/{name}" for name in "abc")][:3]
+    tables = (
+        f'[[sites]]\nname = "{name}"\nobjects = "file:///srv/{name}"\ncatalogue = "{catalogue}"\n'
+        for name, catalogue in zip("abc", every, strict=True)
+    )
+    first, *others = tables
+    return "".join((first, f"{more}\n", *others))
+
+
+DATABASE = "postgresql://atria@db-a.example:5433/atria"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            database_sites("mysql://atria@db-a/atria"),
+            "catalogue: expected sqlite:////FILE or postgresql://USER@HOST",
+        ),
+        (
+            database_sites("postgresql://db-a/atria"),
+            "catalogue: expected postgresql://USER@HOST:PORT/DATABASE",
+        ),
+        (
+            database_sites("postgresql://atria@db-a"),
+            "catalogue: expected postgresql://USER@HOST:PORT/DATABASE",
+        ),
+        (database_sites("postgresql://atria@db-a/x/y"), "catalogue: expected postgresql://USER@HOST"),
+        (database_sites("postgresql://atria@/atria"), "catalogue: expected postgresql://USER@HOST"),
+        (database_sites("postgresql://atria@db-a,db-b/atria"), "catalogue: expected postgresql://USER@HOST"),
+        (database_sites("postgresql://atria@db-a:99999/atria"), "catalogue: expected postgresql://USER@HOST"),
+        (database_sites(f"{DATABASE}?sslmode=always"), "catalogue: sslmode: expected disable, allow, prefer"),
+        (database_sites(f"{DATABASE}?fsync=off"), "catalogue: expected no parameter but sslcert"),
+        (
+            database_sites(more='catalogue_passfile = "/etc/atria/pgpass"'),
+            "catalogue_passfile: is for postgresql:// only, and catalogue is sqlite:////srv/a",
+        ),
+    ],
+)
+def test_a_mistake_in_a_database_is_told_by_site_and_key(tmp_path: Path, text: str, said: str) -> None:
+    file = tmp_path / "atria.toml"
+    file.write_text(text)
+    with pytest.raises(SettingsError) as caught:
+        load(file)
+    assert str(caught.value).startswith(f"{file}: sites.0: site a: {said}")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "catalogue",
+    [
+        "postgresql://someone:sesame@db-a/atria",
+        "postgresql://someone:sesame/1@db-a/atria",
+        "postgresql://someone:ses[ame@db-a/atria",
+        "postgresql://someone@db-a/atria?password=sesame",
+        "postgres://someone:sesame@db-a/atria",
+    ],
+)
+def test_a_password_in_a_database_is_refused_and_not_shown(tmp_path: Path, catalogue: str) -> None:
+    file = tmp_path / "atria.toml"
+    file.write_text(database_sites(catalogue))
+    with pytest.raises(SettingsError) as caught:
+        load(file)
+    assert "ses" not in str(caught.value)
+
+
+def test_a_database_may_say_how_its_connection_is_protected_and_where_its_password_is(tmp_path: Path) -> None:
+    file = tmp_path / "atria.toml"
+    file.write_text(
+        database_sites(
+            f"{DATABASE}?sslmode=verify-full&sslrootcert=/etc/ca.pem",
+            more='catalogue_passfile = "/etc/atria/pgpass"',
+        )
+    )
+    site, other, _ = load(file).sites
+    assert site.is_postgresql
+    assert (site.database.user, site.database.database) == ("atria", "atria")
+    assert site.catalogue_passfile == Path("/etc/atria/pgpass")
+    assert not other.is_postgresql
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("postgresql://atria@db.example/atria", "postgresql://else@DB.example:5432/atria?sslmode=require"),
+        ("postgresql://atria@[fd00::1]:5433/images", "postgresql://atria@[fd00::1]:5433/im%61ges"),
+    ],
+)
+def test_two_sites_that_have_the_same_database_are_refused(tmp_path: Path, one: str, other: str) -> None:
+    file = tmp_path / "atria.toml"
+    file.write_text(database_sites(one, other))
+    with pytest.raises(SettingsError, match=r"sites: each needs a database of its own, found "):
+        load(file)
+    file.write_text(database_sites(one, f"{other.partition('?')[0]}2"))
+    assert load(file).sites[1].is_postgresql

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from cluster.settings import Settings
-from deploy import making, minio, minio_sites
+from deploy import making, minio, own_servers, own_sites
 from deploy.errors import UserError
-from deploy.minio import HOST, RootCredentials
+from deploy.minio import MinioServer, RootCredentials
 from deploy.overrides import Overrides
+from deploy.server import HOST
 
 
 @pytest.fixture(autouse=True)
@@ -31,8 +32,14 @@ def data(tmp_path: Path) -> Path:
 
 
 def chosen(data: Path) -> Settings:
-    minio_sites.choose(Overrides(data=data).settings())
+    own_sites.choose(Overrides(data=data).settings(), minio=True)
     return Overrides(data=data).settings()
+
+
+def server_of(settings: Settings, site: str) -> MinioServer:
+    server = own_sites.servers(settings)[f"minio-{site}"]
+    assert isinstance(server, MinioServer)
+    return server
 
 
 def test_whoever_reads_the_settings_of_the_data_folder_finds_its_servers(data: Path) -> None:
@@ -41,7 +48,8 @@ def test_whoever_reads_the_settings_of_the_data_folder_finds_its_servers(data: P
     assert [site.bucket_url for site in settings.sites] == [
         f"http://{HOST}:{ports[name]}/atria" for name in ("a", "b", "c")
     ]
-    servers = minio_sites.servers(settings)
+    servers = own_sites.servers(settings)
+    assert list(servers) == ["minio-a", "minio-b", "minio-c"]
     assert [server.port for server in servers.values()] == list(ports.values())
     assert len({server.data for server in servers.values()}) == 3
 
@@ -60,21 +68,21 @@ def test_a_port_is_kept_until_somebody_else_has_it(data: Path) -> None:
 
 def test_the_credentials_are_made_once_and_only_their_owner_can_read_them(data: Path) -> None:
     settings = chosen(data)
-    first = minio_sites.servers(settings)["a"].credentials
-    assert minio_sites.servers(settings)["c"].credentials == first
+    first = server_of(settings, "a").credentials
+    assert server_of(settings, "c").credentials == first
     mode = (data / "minio-credentials").stat().st_mode
     assert stat.S_IMODE(mode) == 0o600
 
 
 def test_neither_a_command_line_nor_a_repr_shows_them(data: Path) -> None:
-    server = minio_sites.servers(chosen(data))["a"]
+    server = server_of(chosen(data), "a")
     shown = f"{server.command()} {server.credentials!r}"
     assert server.credentials.secret_key not in shown
 
 
 def test_the_servers_get_nothing_else_of_our_environment(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MINIO_IDENTITY_OPENID_CONFIG_URL", "http://elsewhere")
-    assert set(minio_sites.servers(chosen(data))["a"].environment()) == {
+    assert set(server_of(chosen(data), "a").environment()) == {
         "HOME",
         "PATH",
         "MINIO_ROOT_USER",
@@ -88,7 +96,7 @@ def test_a_cluster_whose_sites_are_folders_keeps_them(data: Path) -> None:
     making.prepare(Overrides(data=data).settings())
     with pytest.raises(UserError, match="has its sites in folders"):
         chosen(data)
-    assert minio_sites.servers(Overrides(data=data).settings()) == {}
+    assert own_sites.servers(Overrides(data=data).settings()) == {}
 
 
 def test_sites_that_the_settings_name_stand_above_those_of_the_data_folder(
@@ -105,9 +113,9 @@ def test_sites_that_the_settings_name_stand_above_those_of_the_data_folder(
     )
     settings = Overrides(config=config, data=data).settings()
     assert settings.sites[0].objects == "file:///srv/a"
-    assert minio_sites.servers(settings) == {}
+    assert own_sites.servers(settings) == {}
     with pytest.raises(UserError, match="the settings name the sites"):
-        minio_sites.choose(settings)
+        own_sites.choose(settings, minio=True)
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"ports": {"a": 1}}', '{"ports": {"a": "x", "b": 1, "c": 1}}'])
@@ -140,15 +148,15 @@ def test_the_program_is_that_of_the_settings_or_that_which_was_built_or_that_of_
 
 def test_a_number_that_another_process_was_given_since_is_no_server(data: Path) -> None:
     settings = chosen(data)
-    minio_sites.pid_file(settings, "a").write_text(f"{os.getpid()}\n")
-    assert minio_sites.running(settings) == ()
+    own_servers.pid_file(settings, "minio-a").write_text(f"{os.getpid()}\n")
+    assert own_sites.running(settings) == ()
 
 
 def test_a_damaged_credentials_file_is_said_and_not_quoted(data: Path) -> None:
     settings = chosen(data)
     (data / "minio-credentials").write_text("sesame")
     with pytest.raises(UserError, match="minio-credentials is no AWS shared credentials file") as caught:
-        minio_sites.servers(settings)
+        own_sites.servers(settings)
     assert "sesame" not in str(caught.value)
 
 

@@ -1,0 +1,171 @@
+"""Sites' catalogues: in a file, or in a PostgreSQL database, opened, made and made anew."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import stat
+from typing import TYPE_CHECKING
+
+from deploy.durable import sync, sync_above
+from deploy.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from pathlib import Path
+
+    from cluster.nouns import SiteIdentity
+    from cluster.settings import Site
+    from storage_node.catalogue.postgresql.database import Location
+    from storage_node.catalogue.protocol import Catalogue
+
+
+def open_catalogue(site: Site, identity: SiteIdentity) -> Catalogue:
+    """Open a site's catalogue. One that is not there is so only when it is asked something."""
+    if site.is_postgresql:
+        from storage_node.catalogue.postgresql.catalogue import PostgresqlCatalogue
+
+        return PostgresqlCatalogue(site.name, location(site), identity)
+    from storage_node.catalogue.sqlite.catalogue import SqliteCatalogue
+
+    return SqliteCatalogue(site.name, site.catalogue_file, identity)
+
+
+def location(site: Site) -> Location:
+    """Return where a site's database is."""
+    from storage_node.catalogue.postgresql.database import Location
+
+    passfile = site.catalogue_passfile
+    return Location(site.catalogue, None if passfile is None else passfile.expanduser())
+
+
+def problems(site: Site) -> list[str]:
+    """Return what of the settings of a site's catalogue cannot be, a line each."""
+    if not site.is_postgresql or (passfile := location(site).passfile) is None:
+        return []
+    said = f"site {site.name}: catalogue_passfile: "
+    try:
+        mode = passfile.stat().st_mode
+    except OSError as error:
+        return [f"{said}cannot read {passfile}: {error.strerror}"]
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):  # then no client of PostgreSQL takes a password from it
+        return [f"{said}{passfile} is not for its owner alone, and not used: `chmod 600 {passfile}`"]
+    return []
+
+
+def make(site: Site, identity: SiteIdentity) -> None:
+    """Make a new site's catalogue, durably. Harmless when it was made already. Blocks.
+
+    Raises
+    ------
+    UserError
+        Its database cannot be reached, or holds something else.
+    OSError
+        Its file cannot be made, or holds something else.
+    """
+    if site.is_postgresql:
+        from storage_node.catalogue.postgresql import database
+
+        _do(site, database.create(location(site), identity))
+    else:
+        _make_file(site.catalogue_file, identity)
+
+
+def may_renew(site: Site, identity: SiteIdentity) -> None:
+    """Find out whether `renew` can do anything, as far as that can be told beforehand. Blocks.
+
+    Raises
+    ------
+    UserError
+        Its database cannot be reached, or holds another site's catalogue.
+    """
+    if site.is_postgresql:
+        _do(site, _refuse_another_sites(location(site), identity))
+
+
+def renew(site: Site, identity: SiteIdentity) -> None:
+    """Make the catalogue of a site that lost its state; one that is still there is moved aside. Blocks.
+
+    Raises
+    ------
+    UserError
+        Its database cannot be reached, or holds another site's catalogue.
+    OSError
+        Its file cannot be made.
+    """
+    if site.is_postgresql:
+        _do(site, _renew_database(location(site), identity))
+    else:
+        _renew_file(site.catalogue_file, identity)
+
+
+def _do(site: Site, work: Coroutine[None, None, None]) -> None:
+    from storage_node.catalogue.protocol import CatalogueUnavailable
+
+    try:
+        asyncio.run(work)
+    except FileExistsError as error:
+        raise UserError(f"site {site.name}: {error}: choose another database (catalogue)") from error
+    except CatalogueUnavailable as error:
+        raise UserError(str(error)) from error
+
+
+async def _refuse_another_sites(location: Location, identity: SiteIdentity) -> None:
+    from storage_node.catalogue.postgresql import database
+
+    held = await database.held(identity.name, location)
+    if held is not None and held.site_id != identity.site_id:
+        raise FileExistsError(f"{location} holds the catalogue of site {held.name}, {held.site_id}")
+
+
+async def _renew_database(location: Location, identity: SiteIdentity) -> None:
+    from storage_node.catalogue.postgresql import database
+
+    await _refuse_another_sites(location, identity)
+    try:
+        await database.create(location, identity)
+    except FileExistsError:  # that of a former generation
+        await database.move_aside(identity.name, location, f"before_generation_{identity.generation}")
+        await database.create(location, identity)
+
+
+def _make_file(file: Path, identity: SiteIdentity) -> None:
+    from storage_node.catalogue.sqlite.catalogue import SqliteCatalogue
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    SqliteCatalogue.create(file, identity)
+    sync_above(file)
+
+
+def _renew_file(file: Path, identity: SiteIdentity) -> None:
+    if file.exists():
+        try:
+            _make_file(file, identity)
+        except FileExistsError:  # that of a former generation, or something else
+            pass
+        else:
+            return
+    _move_file_aside(file, f"before-generation-{identity.generation}")
+    _make_file(file, identity)
+
+
+def _move_file_aside(file: Path, to: str) -> None:
+    """Move a database into a folder beside it, with its log and lock: never deleted, it may be wanted yet.
+
+    A log without its database is moved, too: SQLite would take it for that of the new one.
+
+    Raises
+    ------
+    FileExistsError
+        Another one was moved there before.
+    OSError
+    """
+    aside = file.parent / f"{file.name}.{to}"
+    for one in (file, *(file.with_name(f"{file.name}-{suffix}") for suffix in ("wal", "shm", "lock"))):
+        if one.exists():
+            aside.mkdir(exist_ok=True)
+            if (aside / one.name).exists():
+                raise FileExistsError(errno.EEXIST, "a former catalogue is here already", str(aside))
+            one.rename(aside / one.name)
+            sync(aside)
+            sync(file.parent)
