@@ -54,6 +54,11 @@ class Up:
     def process_named(self, name: str) -> Process | None:
         return next((one for one in self.look().processes if one.name == name), None)
 
+    def pids(self, expected: int) -> list[int]:
+        """Wait until so many processes are there, as some come when the cluster works already."""
+        until(lambda: len(self.look().processes) == expected)
+        return [one.pid for one in self.look().processes]
+
     def end(self) -> int:
         self.process.send_signal(signal.SIGINT)
         return self.process.wait(30)

@@ -50,8 +50,7 @@ def test_a_minio_that_is_killed_is_not_missed_and_comes_back_and_the_next_start_
 ) -> None:
     first, second = images[:1], images[1:3]
     with up(tmp_path / "data", "--sites=minio") as cluster:
-        pids = [one.pid for one in cluster.look().processes]
-        assert len(pids) == 7
+        pids = cluster.pids(7)
         send(cluster, *first)
         before = pid_of(cluster, "minio-b")
         os.kill(before, signal.SIGKILL)
@@ -67,7 +66,7 @@ def test_a_minio_that_is_killed_is_not_missed_and_comes_back_and_the_next_start_
 
 def test_one_that_hangs_is_said_to_and_the_servers_end_when_the_supervisor_is_killed(tmp_path: Path) -> None:
     with up(tmp_path / "data", "--sites=minio") as cluster:
-        pids = [one.pid for one in cluster.look().processes]
+        pids = cluster.pids(7)
         os.kill(pid_of(cluster, "minio-a"), signal.SIGSTOP)
         hung = cluster.process_named("minio-a")
         assert hung is not None

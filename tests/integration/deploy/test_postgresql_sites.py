@@ -50,8 +50,7 @@ def test_a_database_that_is_killed_is_not_missed_and_comes_back_and_the_next_sta
     data: Path, images: list[Path]
 ) -> None:
     with up(data, "--catalogue=postgresql") as cluster:
-        pids = [one.pid for one in cluster.look().processes]
-        assert len(pids) == 7
+        pids = cluster.pids(7)
         send(cluster, *images[:1])
         before = pid_of(cluster, "postgresql-b")
         os.kill(before, signal.SIGKILL)
@@ -72,7 +71,7 @@ def test_a_database_that_is_killed_is_not_missed_and_comes_back_and_the_next_sta
 
 def test_the_servers_end_when_the_supervisor_is_killed(data: Path) -> None:
     with up(data, "--catalogue=postgresql") as cluster:
-        pids = [one.pid for one in cluster.look().processes]
+        pids = cluster.pids(7)
         cluster.process.kill()
         until(lambda: not any(map(is_alive, pids)))
 

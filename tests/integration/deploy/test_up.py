@@ -33,8 +33,7 @@ def test_ctrl_c_ends_everything_with_0_and_the_next_start_finds_the_data_again(
 ) -> None:
     with up(tmp_path / "data") as cluster:
         assert atria("send", "--to", cluster.address, *images).returncode == 0
-        pids = [one.pid for one in cluster.look().processes]
-        assert len(pids) == 4
+        pids = cluster.pids(4)
         assert cluster.end() == 0
         assert not any(map(is_alive, pids))
     with up(tmp_path / "data") as cluster:
@@ -46,7 +45,7 @@ def test_ctrl_c_ends_everything_with_0_and_the_next_start_finds_the_data_again(
 
 def test_everything_that_was_started_ends_when_the_supervisor_is_killed(tmp_path: Path) -> None:
     with up(tmp_path / "data") as cluster:
-        pids = [one.pid for one in cluster.look().processes]
+        pids = cluster.pids(4)
         cluster.process.kill()
         until(lambda: not any(map(is_alive, pids)))
 
@@ -171,7 +170,7 @@ def test_a_second_ctrl_c_ends_at_once_and_says_so(tmp_path: Path) -> None:
 
     with up(tmp_path / "data") as cluster:
         host, port = parse_address(cluster.address)
-        pids = [one.pid for one in cluster.look().processes]
+        pids = cluster.pids(4)
         asyncio.run(interrupted(Peer(host, port, "ATRIA", "TEST", UpperLayerLimits()), cluster))
         assert cluster.process.wait(10) == 2
         assert not any(map(is_alive, pids))
