@@ -73,6 +73,29 @@ def matched(header: bytes, level: Level) -> Sequence[str | bool | None]:
     return (*values, any(value is not None and ("\\" in value or "=" in value) for value in values))
 
 
+def version_row(row: Row, verified_at: str, *, is_current: bool, is_hidden: bool) -> tuple[object, ...]:
+    """Return the columns of a row of `versions`, but its `id`."""
+    version = row.version
+    return (
+        *uids_of(version.instance),
+        version.digest,
+        version.key,
+        version.size_bytes,
+        version.data_set_offset_bytes,
+        version.sop_class_uid,
+        version.transfer_syntax_uid,
+        bytes.fromhex("".join(version.block_digests)),
+        *provenance_row(row.provenance),
+        "\n".join(row.flags),
+        row.order,
+        is_current,
+        row.header,
+        *matched(row.header, Level.IMAGE),
+        verified_at,
+        is_hidden,
+    )
+
+
 def row_of(
     instance: Instance,
     digest: str,

@@ -18,10 +18,10 @@ from storage_node.catalogue.columns import (
     debt_row,
     fact_of,
     fact_row,
-    matched,
     provenance_row,
     row_of,
     uids_of,
+    version_row,
 )
 from storage_node.catalogue.postgresql import locks, standing
 from storage_node.catalogue.postgresql.batch import Insert, Rows, insert_all
@@ -226,7 +226,7 @@ async def _update(connection: asyncpg.Connection, changed: Sequence[tuple[Known,
 
 def _new_versions(changed: Sequence[tuple[Known, Known]]) -> list[tuple[object, ...]]:
     return [
-        _version_row(held, after)
+        version_row(held.row, held.verified_at, is_current=held.row == after.current, is_hidden=after.hidden)
         for before, after in changed
         for digest, held in after.versions.items()
         if digest not in before.versions
@@ -240,28 +240,6 @@ def _facts(changed: Sequence[tuple[Known, Known]]) -> list[tuple[object, ...]]:
         if after.facts != before.facts
         for fact in after.facts
     ]
-
-
-def _version_row(held: Held, known: Known) -> tuple[object, ...]:
-    row, version = held.row, held.row.version
-    return (
-        *uids_of(version.instance),
-        version.digest,
-        version.key,
-        version.size_bytes,
-        version.data_set_offset_bytes,
-        version.sop_class_uid,
-        version.transfer_syntax_uid,
-        bytes.fromhex("".join(version.block_digests)),
-        *provenance_row(row.provenance),
-        "\n".join(row.flags),
-        row.order,
-        row == known.current,
-        row.header,
-        *matched(row.header, Level.IMAGE),
-        held.verified_at,
-        known.hidden,
-    )
 
 
 def _changed_row(held: Held, known: Known) -> tuple[object, ...]:

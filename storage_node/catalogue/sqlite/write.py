@@ -9,18 +9,18 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
-from cluster.nouns import Debt, Fact, Instance, Level, Provenance
+from cluster.nouns import Debt, Fact, Instance, Provenance
 from storage_node.catalogue import schema
 from storage_node.catalogue.columns import (
     ROW_COLUMNS,
     debt_row,
     fact_row,
     insert,
-    matched,
     provenance_row,
     row_of,
     time_text,
     uids_of,
+    version_row,
 )
 from storage_node.catalogue.protocol import Met, Row
 from storage_node.catalogue.sqlite import views
@@ -137,7 +137,9 @@ def _add_new(
 ) -> None:
     time = time_text(verified_at)
     hidden = is_hidden(facts)
-    row_id = _insert_version(connection, row, time, is_current=not versions, is_hidden=hidden)
+    kept = version_row(row, time, is_current=not versions, is_hidden=hidden)
+    row_id = connection.execute(_INSERT_VERSION, kept).lastrowid
+    assert row_id is not None
     views.add_version(connection, row, row_id, is_new_instance=not versions, hidden=hidden)
     _summarise(connection, row, entries=1, changed=_fingerprint(row))
     if versions:
@@ -175,35 +177,6 @@ def _mark_current(connection: sqlite3.Connection, versions: dict[str, _Held], ch
 
 def _current(versions: Iterable[_Held]) -> Row:
     return max((held.row for held in versions), key=currency)
-
-
-def _insert_version(
-    connection: sqlite3.Connection, row: Row, verified_at: str, *, is_current: bool, is_hidden: bool
-) -> int:
-    version = row.version
-    cursor = connection.execute(
-        _INSERT_VERSION,
-        (
-            *uids_of(version.instance),
-            version.digest,
-            version.key,
-            version.size_bytes,
-            version.data_set_offset_bytes,
-            version.sop_class_uid,
-            version.transfer_syntax_uid,
-            bytes.fromhex("".join(version.block_digests)),
-            *provenance_row(row.provenance),
-            "\n".join(row.flags),
-            row.order,
-            is_current,
-            row.header,
-            *matched(row.header, Level.IMAGE),
-            verified_at,
-            is_hidden,
-        ),
-    )
-    assert cursor.lastrowid is not None
-    return cursor.lastrowid
 
 
 def _summarise(connection: sqlite3.Connection, row: Row, *, entries: int, changed: int) -> None:
