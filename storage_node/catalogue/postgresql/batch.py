@@ -47,13 +47,9 @@ class Rows:
     """
 
     def __init__(self, columns: Mapping[str, str]) -> None:
-        self._columns = columns
-        self._types = tuple(columns.values())
-
-    @property
-    def names(self) -> str:
+        self.names = ", ".join(columns)
         """The columns, as a list in SQL."""
-        return ", ".join(self._columns)
+        self._types = tuple(columns.values())
 
     def source(self, first: int = 1) -> str:
         """Return the rows as a function in FROM; its parameters are numbered from `first`."""

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Final, TypeVar, cast
 import asyncpg
 
 from cluster.nouns import Debt, Fact, Instance, SiteIdentity
-from storage_node.catalogue import metrics
+from storage_node.catalogue import metrics, pages
 from storage_node.catalogue.columns import time_text
+from storage_node.catalogue.find import Page
 from storage_node.catalogue.postgresql import read
 from storage_node.catalogue.postgresql.changes import AddFact, AddRow, Change, Forgive, Owe, Settle, Verify
 from storage_node.catalogue.postgresql.commit import GroupCommit
@@ -37,8 +38,6 @@ _AT_FAULT: Final = (
     asyncpg.ProgramLimitExceededError,
 )
 """Faults of a change itself, which the other changes of its transaction are not to suffer for."""
-_PAGE_ROWS: Final = 200
-_WALK_PAGE_ROWS: Final = 1000
 
 
 class PostgresqlCatalogue:
@@ -108,39 +107,30 @@ class PostgresqlCatalogue:
         """Return the entries whose copies were last verified before then, the longest ago first."""
         return await self._read(partial(read.least_verified, before=before, limit=limit))
 
-    async def find(self, query: Query, limit: int) -> AsyncGenerator[Match]:
+    def find(self, query: Query, limit: int) -> AsyncGenerator[Match]:
         """Return what matches, ordered by `Match.uid`, at most `limit`; read in pages."""
         find = Find(query)
-        after: tuple[str, ...] | None = None
-        found = 0
-        while found < limit:
-            page = await self._read(partial(find.page, after=after, size=min(_PAGE_ROWS, limit - found)))
-            for match in page.matches:
-                yield match
-            found += len(page.matches)
-            after = page.after
-            if after is None:
-                return
 
-    async def walk(self, study_instance_uid: str | None = None) -> AsyncGenerator[Entry]:
+        def page(after: tuple[str, ...] | None, size: int) -> Awaitable[Page]:
+            return self._read(partial(find.page, after=after, size=size))
+
+        return pages.matches(page, limit)
+
+    def walk(self, study_instance_uid: str | None = None) -> AsyncGenerator[Entry]:
         """Return an entry for every version held, or for those of a study, by instance, then digest."""
-        after: Entry | None = None
-        while True:
-            page = partial(read.walk, study=study_instance_uid, after=after, size=_WALK_PAGE_ROWS)
-            entries = await self._read(page)
-            for entry in entries:
-                yield entry
-            if len(entries) < _WALK_PAGE_ROWS:
-                return
-            after = entries[-1]
 
-    async def studies(self) -> AsyncGenerator[StudySummary]:
+        def page(after: Entry | None, size: int) -> Awaitable[Sequence[Entry]]:
+            return self._read(partial(read.walk, study=study_instance_uid, after=after, size=size))
+
+        return pages.entries(page)
+
+    def studies(self) -> AsyncGenerator[StudySummary]:
         """Return a summary of every study of which there is a row or a fact, ordered by UID."""
-        after = ""
-        while summaries := await self._read(partial(read.studies, after=after, size=_WALK_PAGE_ROWS)):
-            for summary in summaries:
-                yield summary
-            after = summaries[-1].study_instance_uid
+
+        def page(after: str, size: int) -> Awaitable[Sequence[StudySummary]]:
+            return self._read(partial(read.studies, after=after, size=size))
+
+        return pages.summaries(page)
 
     async def counts(self) -> Counts:
         """Return how much is held."""

@@ -77,10 +77,7 @@ async def create(location: Location, identity: SiteIdentity) -> None:
             values = (identity.name, identity.site_id, identity.generation)
             await connection.execute("INSERT INTO site VALUES ($1, $2, $3)", *values)
             return
-        try:
-            found = await read_identity(connection)
-        except asyncpg.UndefinedTableError:
-            found = None
+        found = await _holder(connection)
     if found != identity:
         raise FileExistsError(f"{location}: schema {SCHEMA} is {_whose(found)}")
 
@@ -98,7 +95,7 @@ async def move_aside(site: str, location: Location, to: str) -> None:
     async with _alone(site, location) as connection:
         if not await _has_schema(connection):
             return
-        if await connection.fetchval("SELECT to_regclass('site')") is not None:
+        if await _has_identity(connection):
             await connection.execute("LOCK TABLE site IN ACCESS EXCLUSIVE MODE")
         await connection.execute(f'ALTER SCHEMA {SCHEMA} RENAME TO "{SCHEMA}_{to}"')
 
@@ -112,9 +109,7 @@ async def held(site: str, location: Location) -> SiteIdentity | None:
         The database cannot be reached.
     """
     async with _alone(site, location) as connection:
-        if await connection.fetchval("SELECT to_regclass($1)::text", f"{SCHEMA}.site") is None:
-            return None
-        return await read_identity(connection)
+        return await _holder(connection)
 
 
 async def read_identity(connection: asyncpg.Connection | PoolConnectionProxy) -> SiteIdentity | None:
@@ -234,6 +229,17 @@ async def _has_schema(connection: asyncpg.Connection) -> bool:
     return found
 
 
+async def _has_identity(connection: asyncpg.Connection) -> bool:
+    """Return whether there is a table that says whose the catalogue is."""
+    found: bool = await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", f"{SCHEMA}.site")
+    return found
+
+
+async def _holder(connection: asyncpg.Connection) -> SiteIdentity | None:
+    """Return whose catalogue is there; None also where there is something else."""
+    return await read_identity(connection) if await _has_identity(connection) else None
+
+
 def _passfile(location: Location) -> str | None:
     return None if location.passfile is None else str(location.passfile)
 
@@ -265,8 +271,6 @@ def _translated(site: str, location: Location, passing: Passing = ()) -> Generat
     """Tell whatever a server or a connection does wrong as the catalogue's being unavailable."""
     try:
         yield
-    except FileExistsError:
-        raise
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
         if isinstance(error, passing):
             raise

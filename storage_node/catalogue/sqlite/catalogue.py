@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeAlias, TypeVar, cast
 
 from cluster.nouns import Debt, Fact, Instance, SiteIdentity
-from storage_node.catalogue import metrics
+from storage_node.catalogue import metrics, pages
 from storage_node.catalogue.attributes import described
 from storage_node.catalogue.find import Page
 from storage_node.catalogue.matching import Query
@@ -35,8 +35,6 @@ _Work: TypeAlias = Callable[[sqlite3.Connection], object]
 _CHANGES_AT_ONCE: Final = 256
 _LOOKUPS_AT_ONCE: Final = 32
 _QUEUE_LIMIT: Final = 4096
-_PAGE_ROWS: Final = 200
-_WALK_PAGE_ROWS: Final = 1000
 
 
 class SqliteCatalogue:
@@ -142,42 +140,30 @@ class SqliteCatalogue:
         """Return the entries whose copies were last verified before then, the longest ago first."""
         return await self._do(self._lookups, partial(read.least_verified, before=before, limit=limit))
 
-    async def find(self, query: Query, limit: int) -> AsyncGenerator[Match]:
+    def find(self, query: Query, limit: int) -> AsyncGenerator[Match]:
         """Return what matches, ordered by `Match.uid`, at most `limit`; read in pages."""
         find = Find(query)
-        after: tuple[str, ...] | None = None
-        found = 0
-        while found < limit:
-            size = min(_PAGE_ROWS, limit - found)
-            page: Page = await self._do(self._finds, partial(find.page, after=after, size=size))
-            for match in page.matches:
-                yield match
-            found += len(page.matches)
-            after = page.after
-            if after is None:
-                return
 
-    async def walk(self, study_instance_uid: str | None = None) -> AsyncGenerator[Entry]:
+        def page(after: tuple[str, ...] | None, size: int) -> Awaitable[Page]:
+            return self._do(self._finds, partial(find.page, after=after, size=size))
+
+        return pages.matches(page, limit)
+
+    def walk(self, study_instance_uid: str | None = None) -> AsyncGenerator[Entry]:
         """Return an entry for every version held, or for those of a study, by instance, then digest."""
-        after: Entry | None = None
-        while True:
-            page = partial(read.walk, study=study_instance_uid, after=after, size=_WALK_PAGE_ROWS)
-            entries = await self._do(self._finds, page)
-            for entry in entries:
-                yield entry
-            if len(entries) < _WALK_PAGE_ROWS:
-                return
-            after = entries[-1]
 
-    async def studies(self) -> AsyncGenerator[StudySummary]:
+        def page(after: Entry | None, size: int) -> Awaitable[Sequence[Entry]]:
+            return self._do(self._finds, partial(read.walk, study=study_instance_uid, after=after, size=size))
+
+        return pages.entries(page)
+
+    def studies(self) -> AsyncGenerator[StudySummary]:
         """Return a summary of every study of which there is a row or a fact, ordered by UID."""
-        after = ""
-        while summaries := await self._do(
-            self._finds, partial(read.studies, after=after, size=_WALK_PAGE_ROWS)
-        ):
-            for summary in summaries:
-                yield summary
-            after = summaries[-1].study_instance_uid
+
+        def page(after: str, size: int) -> Awaitable[Sequence[StudySummary]]:
+            return self._do(self._finds, partial(read.studies, after=after, size=size))
+
+        return pages.summaries(page)
 
     async def counts(self) -> Counts:
         """Return how much is held."""
