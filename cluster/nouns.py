@@ -20,17 +20,50 @@ BLOCK_BYTES: Final = 8 * 1024 * 1024
 """Size of the blocks by which a streamed version is written, digested and read."""
 
 
+class Level(enum.StrEnum):
+    """Query/Retrieve Level (0008,0052), from the top down (PS3.4 C.3)."""
+
+    PATIENT = "PATIENT"
+    STUDY = "STUDY"
+    SERIES = "SERIES"
+    IMAGE = "IMAGE"
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Instance:
     """One SOP instance, with its place in the DICOM information model (PS3.3 A.1.2).
 
     The UIDs are the sender's, without the trailing NUL or spaces that padding adds; they need not be
     valid (PS3.5 9.1), only readable.
+
+    What is decided may be about more than one of them. A series, or a study, is said with the UIDs below it
+    empty; a patient as a study whose UID is the patient key, which no UID is: it has a line feed.
     """
 
     study_instance_uid: str
     series_instance_uid: str
     sop_instance_uid: str
+
+    @classmethod
+    def patient(cls, key: str) -> Self:
+        """Return what stands for a patient, by the key (`catalogue.views.patient_key`)."""
+        assert "\n" in key
+        return cls(key, "", "")
+
+    @property
+    def level(self) -> Level:
+        """What it stands for: an instance, or more."""
+        if self.sop_instance_uid:
+            return Level.IMAGE
+        if self.series_instance_uid:
+            return Level.SERIES
+        return Level.PATIENT if "\n" in self.study_instance_uid else Level.STUDY
+
+    @property
+    def above(self) -> tuple[Instance, Instance]:
+        """What stands for the series and the study that it is in."""
+        study = self.study_instance_uid
+        return Instance(study, self.series_instance_uid, ""), Instance(study, "", "")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -99,34 +132,93 @@ class Version:
     """SHA-256 of each `BLOCK_BYTES` of the file, when it was streamed; empty when `digest` is all."""
 
 
+class Topic(enum.StrEnum):
+    """What facts are about. Of each topic, one fact about a subject holds."""
+
+    DELETION = "deletion"
+    REJECTION = "rejection"
+    CHOICE = "choice"
+    CORRECTION = "correction"
+    RETENTION = "retention"
+
+
 class FactKind(enum.StrEnum):
-    """What can be decided about an instance."""
+    """What can be decided."""
 
     DELETED = "deleted"
-    """It is in no answer any more. Its bytes stay."""
+    """The instance is in no answer any more. Its bytes stay, for a time."""
+    PURGED = "purged"
+    """It was deleted, and its bytes go."""
     REVIVED = "revived"
-    """It is in answers again."""
+    """It was deleted, and is in answers again."""
+    REJECTED = "rejected"
+    """A rejection note names the instance (IHE RAD IOCM): it is in no answer, also when it is sent again.
+
+    Details: `code` of the note's title (PS3.16 CID 7010), `note`, the note's SOP Instance UID.
+    """
+    ACCEPTED = "accepted"
+    """It is not rejected any more."""
+    CHOSEN = "chosen"
+    """One of the instance's versions is the current one. Details: its `digest`."""
+    UNCHOSEN = "unchosen"
+    """None is: the order of the versions decides again."""
+    CORRECTED = "corrected"
+    """A patient, a study or a series has other attributes than its instances say.
+
+    Details: the text of each by its tag, as `00100010`. One without details takes corrections back.
+    """
+    RETAINED = "retained"
+    """What it is about is not deleted before a day. Details: `until`, as `2036-12-31`."""
+    RELEASED = "released"
+    """It may be."""
+
+    @property
+    def topic(self) -> Topic:
+        """What it decides."""
+        return _TOPICS[self]
+
+
+_TOPICS: Final = {
+    FactKind.DELETED: Topic.DELETION,
+    FactKind.PURGED: Topic.DELETION,
+    FactKind.REVIVED: Topic.DELETION,
+    FactKind.REJECTED: Topic.REJECTION,
+    FactKind.ACCEPTED: Topic.REJECTION,
+    FactKind.CHOSEN: Topic.CHOICE,
+    FactKind.UNCHOSEN: Topic.CHOICE,
+    FactKind.CORRECTED: Topic.CORRECTION,
+    FactKind.RETAINED: Topic.RETENTION,
+    FactKind.RELEASED: Topic.RETENTION,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """Something that was decided about an instance, for ever: what comes later is another fact.
+    """Something that was decided, for ever: what comes later is another fact.
 
-    Of an instance's facts the one of the highest epoch holds, a deletion on a tie (design, rule 3).
+    Of the facts about a subject, the one of the highest epoch holds in each topic (design, rule 3;
+    `storage_node.catalogue.views.authority`).
     """
 
     instance: Instance
+    """Its subject: an instance, or a series, a study or a patient (`Instance.level`)."""
     epoch: int
-    """One more than the highest that was known when it was decided; the first is 1."""
+    """One more than the highest of its topic that was known when it was decided; the first is 1."""
     kind: FactKind
     decided_at: datetime
     decided_by: str
     """Who did: a person's account, or the AE title whose resend revived it."""
     reason: str
+    details: tuple[tuple[str, str], ...] = ()
+    """What else its kind needs to be told, in the order of the names."""
+
+    def detail(self, name: str) -> str | None:
+        """Return one of its details; None if it has it not."""
+        return dict(self.details).get(name)
 
     def to_json(self) -> bytes:
         """Return its canonical form: what is stored as its object, and what its digest is of."""
-        entries = {
+        entries: dict[str, object] = {
             "instance": {
                 "study_instance_uid": self.instance.study_instance_uid,
                 "series_instance_uid": self.instance.series_instance_uid,
@@ -138,6 +230,8 @@ class Fact:
             "decided_by": self.decided_by,
             "reason": self.reason,
         }
+        if self.details:
+            entries["details"] = dict(self.details)
         return json.dumps(entries, sort_keys=True, separators=(",", ":")).encode("ascii")
 
     @classmethod
@@ -155,6 +249,7 @@ class Fact:
                 instance=Instance(**entries.pop("instance")),
                 kind=FactKind(entries.pop("kind")),
                 decided_at=datetime.fromisoformat(entries.pop("decided_at")),
+                details=tuple(sorted(entries.pop("details", {}).items())),
                 **entries,
             )
         except (KeyError, TypeError, AttributeError) as error:
@@ -197,12 +292,3 @@ class Membership:
     identity: SiteIdentity
     filling: bool = False
     """Whether it lost its state and is being filled: it takes writes, and has no vote (design, rule 8)."""
-
-
-class Level(enum.StrEnum):
-    """Query/Retrieve Level (0008,0052), from the top down (PS3.4 C.3)."""
-
-    PATIENT = "PATIENT"
-    STUDY = "STUDY"
-    SERIES = "SERIES"
-    IMAGE = "IMAGE"

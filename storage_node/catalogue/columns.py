@@ -9,6 +9,7 @@ from typing import Final
 from sqlalchemy import Table
 
 from cluster.nouns import Debt, Fact, FactKind, Instance, Level, Provenance, Version
+from storage_node.catalogue import corrections
 from storage_node.catalogue.attributes import KEPT, described
 from storage_node.catalogue.protocol import Entry, Row
 
@@ -34,13 +35,13 @@ ENTRY_COLUMNS: Final = (
 )
 """What `entry_of` reads."""
 
-FACT_COLUMNS: Final = "epoch, kind, decided_at, decided_by, reason"
+FACT_COLUMNS: Final = "epoch, kind, decided_at, decided_by, reason, details"
 """What `fact_of` reads, after the three UIDs."""
 
 
-def insert(table: Table) -> str:
-    """Return the statement that inserts a row into a table, its `id` being given by the database."""
-    names = [column.name for column in table.columns if column.name != "id"]
+def insert(table: Table, *first: str) -> str:
+    """Return the statement that inserts a row into a table, its `id` being given, or else the database's."""
+    names = [*first, *(column.name for column in table.columns if column.name != "id")]
     values = ", ".join("?" for _ in names)
     return f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({values})"  # noqa: S608  # constants
 
@@ -66,9 +67,8 @@ def time_text(time: datetime) -> str:
     return time.astimezone(UTC).isoformat(timespec="microseconds")
 
 
-def matched(header: bytes, level: Level) -> Sequence[str | bool | None]:
+def matched(described_as: Mapping[str, str | None], level: Level) -> Sequence[str | bool | None]:
     """Return the values of a table's matched columns, and whether any of them holds several."""
-    described_as: Mapping[str, str | None] = described(header)
     values = [described_as[column] for column in MATCHED_COLUMNS[level]]
     return (*values, any(value is not None and ("\\" in value or "=" in value) for value in values))
 
@@ -90,7 +90,7 @@ def version_row(row: Row, verified_at: str, *, is_current: bool, is_hidden: bool
         row.order,
         is_current,
         row.header,
-        *matched(row.header, Level.IMAGE),
+        *matched(described(row.header), Level.IMAGE),
         verified_at,
         is_hidden,
     )
@@ -172,9 +172,20 @@ def fact_row(fact: Fact) -> tuple[str | int, ...]:
         decided_at,
         fact.decided_by,
         fact.reason,
+        corrections.to_text(fact.details),
     )
 
 
-def fact_of(instance: Instance, epoch: int, kind: str, decided_at: str, decided_by: str, reason: str) -> Fact:
+def fact_of(
+    instance: Instance, epoch: int, kind: str, decided_at: str, decided_by: str, reason: str, details: str
+) -> Fact:
     """Return what `FACT_COLUMNS` hold."""
-    return Fact(instance, epoch, FactKind(kind), datetime.fromisoformat(decided_at), decided_by, reason)
+    return Fact(
+        instance,
+        epoch,
+        FactKind(kind),
+        datetime.fromisoformat(decided_at),
+        decided_by,
+        reason,
+        corrections.from_text(details),
+    )

@@ -12,13 +12,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cluster.nouns import Instance, Level
+from cluster.nouns import Fact, Instance, Level
+from storage_node.catalogue import corrections, views
 from storage_node.catalogue.attributes import MODALITIES_IN_STUDY, values_of
 from storage_node.catalogue.columns import fact_of, row_of
 from storage_node.catalogue.matching import Key, Query, matches
 from storage_node.catalogue.protocol import Match, Row
 from storage_node.catalogue.statements import IN_STUDY, UIDS, WIDTHS
-from storage_node.catalogue.views import fingerprint, hides, precedence
+from storage_node.catalogue.views import fingerprint, is_hidden, precedence
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class _Below:
 
 
 class Answers:
-    """What a query makes of the rows that its statements read (`statements.page_of`, `statements.below`)."""
+    """What a query makes of the rows that its statements read (`statements.page_of`, `statements.apart`)."""
 
     def __init__(self, query: Query) -> None:
         self._level = query.level
@@ -63,45 +64,47 @@ class Answers:
         self._keys = tuple(key for key in query.keys if key.attribute.tag not in IN_STUDY)
         self._keys_in_study = tuple(key for key in query.keys if key.attribute.tag in IN_STUDY)
 
-    @property
-    def are_counted_apart(self) -> bool:
-        """Whether what is below the entities of a page is to be read by a statement of its own."""
-        return self._level in (Level.PATIENT, Level.STUDY)
-
     def after(self, uid: tuple[str, ...] | None) -> dict[str, str]:
         """Return the parameters that say where a page begins; None is the first."""
         return {f"after_{at}": value for at, value in enumerate(uid or ("",) * self._width)}
 
-    def page(self, rows: Sequence[Any], counted: Iterable[Any], size: int) -> Page:
+    def page(self, rows: Sequence[Any], apart: Iterable[Any], size: int) -> Page:
         """Return the matches among the entities of a page.
 
         Parameters
         ----------
         rows : sequence of rows
             The page.
-        counted : iterable of rows
-            What is below its entities, where that was read apart.
+        apart : iterable of rows
+            What was read of its entities by a statement of its own (`statements.apart`).
         size : int
             How many rows were asked for: with fewer it is the last page.
         """
         below: dict[str, _Below] = defaultdict(_Below)
-        for entity, *summary in counted:
-            below[entity].count(*summary)
+        rulings: dict[Instance, list[Fact]] = defaultdict(list)
+        for entity, *fields in apart:
+            if self._level is Level.IMAGE:
+                instance = Instance(entity, *fields[:2])
+                rulings[instance].append(fact_of(instance, *fields[2:]))
+            else:
+                below[entity].count(*fields)
         after = tuple(rows[-1][: self._width]) if len(rows) == size else None
-        return Page(tuple(self._matches(rows, below)), after)
+        return Page(tuple(self._matches(rows, below, rulings)), after)
 
-    def _matches(self, rows: Iterable[Any], belows: Mapping[str, _Below]) -> Iterator[Match]:
+    def _matches(
+        self, rows: Iterable[Any], belows: Mapping[str, _Below], rulings: Mapping[Instance, Iterable[Fact]]
+    ) -> Iterator[Match]:
         splits = itertools.accumulate((self._width, *WIDTHS))
         cuts = list(itertools.pairwise((0, *splits, None)))
         for row in rows:
-            uid, uids, fields, summary, fact, compared = (row[slice(*cut)] for cut in cuts)
+            uid, uids, fields, summary, corrected, compared = (row[slice(*cut)] for cut in cuts)
             if not all(map(matches, self._keys, compared)):
                 continue
             stands = row_of(Instance(*uids), *fields)
-            ruling = None if fact[0] is None else fact_of(stands.version.instance, *fact)
+            facts = views.rulings(rulings.get(stands.version.instance, ()))
             match self._level:
                 case Level.IMAGE:
-                    below = _instance(stands, *summary[2:], hidden=hides(ruling))
+                    below = _instance(stands, *summary[2:], hidden=is_hidden(facts))
                 case Level.SERIES:
                     below = _Below()
                     below.count(uids[0], *summary)
@@ -121,7 +124,8 @@ class Answers:
                 order=stands.order,
                 precedence=precedence(stands.provenance, stands.version.digest),
                 fingerprint=below.fingerprint,
-                ruling=ruling,
+                rulings=facts,
+                corrected=_corrected(*corrected),
             )
 
 
@@ -133,6 +137,10 @@ def _instance(row: Row, modality: str | None, sop_class: str, *, hidden: bool) -
     if hidden:
         below.studies, below.series, below.instances = set(), 0, 0
     return below
+
+
+def _corrected(of_study: str, of_series: str | None) -> corrections.Details:
+    return tuple(sorted((*corrections.from_text(of_study), *corrections.from_text(of_series or ""))))
 
 
 def _in_study(key: Key, below: _Below) -> str | None:

@@ -185,8 +185,8 @@ class MemoryCatalogue:
         return tuple(sorted(facts.values(), key=authority, reverse=True))
 
     def _view(self) -> View:
-        rulings = {instance: self._known(instance)[0] for instance, facts in self._facts.items() if facts}
-        return View((held.row for held in self._held.values()), rulings)
+        facts = {subject: tuple(of.values()) for subject, of in self._facts.items()}
+        return View((held.row for held in self._held.values()), facts)
 
 
 def _entry(held: _Held) -> Entry:

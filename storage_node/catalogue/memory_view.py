@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import reduce
 from operator import xor
 
 from cluster.nouns import Fact, Instance, Level
+from storage_node.catalogue import corrections
 from storage_node.catalogue.attributes import MODALITIES_IN_STUDY, SOP_CLASSES_IN_STUDY, described, values_of
 from storage_node.catalogue.matching import Key
 from storage_node.catalogue.protocol import Match, Row
-from storage_node.catalogue.views import currency, fingerprint, hides, patient_key, precedence, rank
+from storage_node.catalogue.views import chosen, currency, fingerprint, is_hidden, precedence, rank, rulings
 
 
 class View:
@@ -20,12 +22,12 @@ class View:
     Parameters
     ----------
     rows : iterable of Row
-    rulings : mapping of Instance to Fact
-        The fact that holds, of each instance of which there is one.
+    facts : mapping of Instance to iterable of Fact
+        All facts, by subject.
     """
 
-    def __init__(self, rows: Iterable[Row], rulings: Mapping[Instance, Fact]) -> None:
-        self._rulings = rulings
+    def __init__(self, rows: Iterable[Row], facts: Mapping[Instance, Iterable[Fact]]) -> None:
+        self._rulings = {subject: rulings(about) for subject, about in facts.items()}
         self._studies: dict[str, list[Row]] = defaultdict(list)
         self._series: dict[tuple[str, str], list[Row]] = defaultdict(list)
         self._instances: dict[Instance, list[Row]] = defaultdict(list)
@@ -36,7 +38,7 @@ class View:
             self._series[instance.study_instance_uid, instance.series_instance_uid].append(row)
             self._instances[instance].append(row)
         for study, below in self._studies.items():
-            self._patients[patient_key(study, _values(self._first(below)))] += below
+            self._patients[self._of_study(study, below).patients[-1]] += below
 
     def entities(self, level: Level) -> Mapping[tuple[str, ...], list[Row]]:
         """Return the rows of each entity, by what identifies it."""
@@ -68,17 +70,17 @@ class View:
             return "\\".join(self._sop_classes(study)) or None
         match attribute.level:
             case Level.IMAGE:
-                return _values(_current(rows))[attribute.column]
+                return _values(self._current(rows))[attribute.column]
             case Level.SERIES:
-                series = self._series[instance.study_instance_uid, instance.series_instance_uid]
-                return _values(self._first(series))[attribute.column]
+                return self._in_series(instance, attribute.column)
             case _:
-                return _values(self._first(rows if level is Level.PATIENT else study))[attribute.column]
+                stands = self._first(rows if level is Level.PATIENT else study)
+                return self._in_study(stands, attribute.column)
 
     def match(self, level: Level, uid: tuple[str, ...], rows: Sequence[Row]) -> Match:
         """Describe an entity."""
         is_image = level is Level.IMAGE
-        stands = _current(rows) if is_image else self._first(rows)
+        stands = self._current(rows) if is_image else self._first(rows)
         visible = {row.version.instance for row in self._visible(rows)}
         instances = {row.version.instance for row in rows}
         return Match(
@@ -93,22 +95,45 @@ class View:
             order=stands.order,
             precedence=precedence(stands.provenance, stands.version.digest),
             fingerprint=reduce(xor, (fingerprint(i, hidden=self._is_hidden(i)) for i in instances)),
-            ruling=self._rulings.get(stands.version.instance) if is_image else None,
+            rulings=self._ruled(stands.version.instance) if is_image else (),
+            corrected=self._corrected(level, stands),
         )
+
+    def _corrected(self, level: Level, stands: Row) -> corrections.Details:
+        """Return what was corrected of an entity and of those above it."""
+        instance = stands.version.instance
+        study = instance.study_instance_uid
+        details = self._of_study(study, self._studies[study]).details
+        if level in (Level.SERIES, Level.IMAGE):
+            details += self._of_series(instance).details
+        return tuple(sorted(details))
+
+    def _of_study(self, uid: str, rows: Iterable[Row]) -> corrections.Corrected:
+        return corrections.correct(corrections.study(uid, self._first(rows).header), self._ruled)
+
+    def _of_series(self, of: Instance) -> corrections.Corrected:
+        study, series = of.study_instance_uid, of.series_instance_uid
+        header = self._first(self._series[study, series]).header
+        return corrections.correct(corrections.series(study, series, header), self._ruled)
+
+    def _in_study(self, stands: Row, column: str) -> str | None:
+        uid = stands.version.instance.study_instance_uid
+        return {**_values(stands), **self._of_study(uid, self._studies[uid]).values}[column]
+
+    def _in_series(self, of: Instance, column: str) -> str | None:
+        stands = self._first(self._series[of.study_instance_uid, of.series_instance_uid])
+        return {**_values(stands), **self._of_series(of).values}[column]
 
     def _modalities(self, rows: Iterable[Row]) -> tuple[str, ...]:
         """Return the modalities of the series that have these rows."""
-        series = {
-            (row.version.instance.study_instance_uid, row.version.instance.series_instance_uid)
-            for row in rows
-        }
-        stored = (_values(self._first(self._series[uid]))["modality"] for uid in series)
+        series = {replace(row.version.instance, sop_instance_uid="") for row in rows}
+        stored = (self._in_series(of, "modality") for of in series)
         return tuple(sorted({value for values in stored if values for value in values_of("CS", values)}))
 
     def _sop_classes(self, rows: Iterable[Row]) -> tuple[str, ...]:
         """Return the SOP classes of the current versions of instances that are not hidden."""
         instances = {row.version.instance for row in self._visible(rows)}
-        return tuple(sorted({_current(self._instances[i]).version.sop_class_uid for i in instances}))
+        return tuple(sorted({self._current(self._instances[i]).version.sop_class_uid for i in instances}))
 
     def _first(self, rows: Iterable[Row]) -> Row:
         """Return the row that stands for an entity above the instances."""
@@ -122,11 +147,14 @@ class View:
         return [row for row in rows if not self._is_hidden(row.version.instance)]
 
     def _is_hidden(self, instance: Instance) -> bool:
-        return hides(self._rulings.get(instance))
+        return is_hidden(self._ruled(instance))
 
+    def _ruled(self, subject: Instance) -> tuple[Fact, ...]:
+        return self._rulings.get(subject, ())
 
-def _current(rows: Iterable[Row]) -> Row:
-    return max(rows, key=currency)
+    def _current(self, rows: Sequence[Row]) -> Row:
+        choice = chosen(self._ruled(rows[0].version.instance))
+        return max(rows, key=lambda row: currency(row, choice))
 
 
 def _values(row: Row) -> Mapping[str, str | None]:

@@ -113,8 +113,11 @@ class Match:
     """By what that version stands here (`views.precedence`): of two catalogues' the lesser stands."""
     fingerprint: int
     """Of the set of instances below, each with whether it is hidden, in any order (`views.fingerprint`)."""
-    ruling: Fact | None = None
-    """At IMAGE level the fact that holds here (`views.ruling`), if there is any."""
+    rulings: tuple[Fact, ...] = ()
+    """At IMAGE level the facts about the instance that hold here (`views.rulings`)."""
+    corrected: tuple[tuple[str, str], ...] = ()
+    """What was corrected of the entity and those above it: texts by tags, as `Fact.details` has them. They
+    are to be said instead of what the header says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +160,7 @@ class Catalogue(Protocol):
         """
 
     async def decide(self, fact: Fact, debts: Sequence[Debt] = ()) -> None:
-        """Add a fact, and debts with it, in one durable transaction. No row of the instance need be here.
+        """Add a fact, and debts with it, in one durable transaction. No row of its subject need be here.
 
         Raises
         ------
@@ -202,9 +205,9 @@ class Catalogue(Protocol):
         """
 
     async def rows_of(self, instance: Instance) -> Sequence[Row]:
-        """Return the rows of all versions of an instance, the current one first.
+        """Return the rows of all versions of an instance, the highest by (order, received, digest) first.
 
-        Current is the highest by (order, received, digest).
+        That is the current one, unless another was chosen (`views.chosen`).
 
         Raises
         ------
@@ -212,7 +215,9 @@ class Catalogue(Protocol):
         """
 
     async def facts_of(self, instance: Instance) -> Sequence[Fact]:
-        """Return all facts about an instance, the one that holds first (`views.ruling`).
+        """Return all facts about an instance, or another subject, those of the highest epoch first.
+
+        So of each topic, the one that holds comes first (`views.authority`).
 
         Raises
         ------
@@ -240,7 +245,7 @@ class Catalogue(Protocol):
     def find(self, query: Query, limit: int) -> AsyncGenerator[Match]:
         """Return what matches, ordered by `Match.uid`, at most `limit`; read in pages: nobody waits for it.
 
-        What is hidden is returned, too, and says so (`Match.instances`, `Match.ruling`): another catalogue
+        What is hidden is returned, too, and says so (`Match.instances`, `Match.rulings`): another catalogue
         may know better. The attributes of an entity are those of an instance that is not hidden, if any is.
 
         Raises
@@ -265,7 +270,7 @@ class Catalogue(Protocol):
         """
 
     async def facts_in(self, study_instance_uid: str) -> Sequence[Fact]:
-        """Return all facts about a study's instances, by instance, the one that holds first.
+        """Return all facts about a study and what is in it, by subject, those of the highest epoch first.
 
         Raises
         ------

@@ -26,7 +26,7 @@ from sqlalchemy import (
 from cluster.nouns import Level
 from storage_node.catalogue.attributes import KEPT
 
-REVISION: Final = "0002"
+REVISION: Final = "0003"
 """The migration that the code is written for; a test holds it to be the last one."""
 
 metadata: Final = MetaData()
@@ -48,8 +48,15 @@ def _several() -> Column[bool]:
     return Column("several", Boolean, nullable=False)
 
 
-site: Final = Table("site", metadata, _text("name"), _text("site_id"), Column("generation", Integer))
-"""One row: which site this is."""
+site: Final = Table(
+    "site",
+    metadata,
+    _text("name"),
+    _text("site_id"),
+    Column("generation", Integer),
+    Column("feed_id", Text, nullable=False, server_default=""),
+)
+"""One row: which site this is; and a random name, by which a cursor of another catalogue's feed is known."""
 
 versions: Final = Table(
     "versions",
@@ -93,10 +100,16 @@ facts: Final = Table(
     _text("decided_at"),
     _text("decided_by"),
     _text("reason"),
+    Column("details", Text, nullable=False, server_default=""),
     Column("holds", Boolean, nullable=False),
+    Column("number", _ROW_ID, nullable=False, server_default="0"),
+    Index("facts_by_number", "number"),
     sqlite_with_rowid=False,
 )
-"""One of each instance's facts `holds` (`views.ruling`)."""
+"""One of the facts about a subject `holds` in each topic (`views.rulings`).
+
+Facts and versions are numbered together, in the order in which they came: the change feed goes by it.
+"""
 
 series: Final = Table(
     "series",
@@ -112,6 +125,7 @@ series: Final = Table(
     _text("sop_classes"),
     *_matched(Level.SERIES),
     _several(),
+    Column("corrections", Text, nullable=False, server_default=""),
     sqlite_with_rowid=False,
 )
 
@@ -124,6 +138,7 @@ studies: Final = Table(
     _text("patient_key"),
     *_matched(Level.PATIENT, Level.STUDY),
     _several(),
+    Column("corrections", Text, nullable=False, server_default=""),
     Index("studies_by_patient", "patient_key", "rank"),
     Index("studies_by_patient_id", "patient_id"),
     Index("studies_by_patient_name", "patient_name"),
@@ -132,6 +147,16 @@ studies: Final = Table(
     Index("studies_with_several", "several"),
     sqlite_with_rowid=False,
 )
+
+former_patients: Final = Table(
+    "former_patients",
+    metadata,
+    Column("patient_key", Text, primary_key=True),
+    Column("study_instance_uid", Text, primary_key=True),
+    Index("former_patients_of_study", "study_instance_uid"),
+    sqlite_with_rowid=False,
+)
+"""Patients that a study was said to belong to before a patient's correction gave it to another."""
 
 summaries: Final = Table(
     "summaries",

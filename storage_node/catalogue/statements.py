@@ -28,9 +28,9 @@ _VERSION: Final = tuple(versions.c[name.strip()] for name in (*_NAMES, *ROW_COLU
 _RULING: Final = tuple(facts.c[name.strip()] for name in FACT_COLUMNS.split(","))
 _COUNTED: Final = ("instances", "fingerprint", "modality", "sop_classes")
 
-WIDTHS: Final = (3, len(_VERSION) - 3, len(_COUNTED), len(_RULING))
+WIDTHS: Final = (3, len(_VERSION) - 3, len(_COUNTED), 2)
 """Columns of a page after those: UIDs and the rest of the version that stands for the entity, what is
-counted of a series (NULL where it is counted apart), the fact that holds; then a column for each key."""
+counted of a series (NULL where it is counted apart), what was corrected; then a column for each key."""
 
 
 class Kind(enum.Enum):
@@ -105,14 +105,12 @@ def page_of(level: Level, keys: Sequence[Asked], wording: Wording) -> sa.Select[
     series = wording.series
     uids = _uids(level, series)
     summary: Sequence[sa.ColumnElement[Any]] = [sa.null() for _ in _COUNTED]
-    ruling: Sequence[sa.ColumnElement[Any]] = [sa.null() for _ in _RULING]
+    corrected = series.c.corrections if level in (Level.SERIES, Level.IMAGE) else sa.null()
     match level:
         case Level.IMAGE:
             summary = (sa.null(), sa.null(), series.c.modality, versions.c.sop_class_uid)
-            ruling = _RULING
             tables = versions.join(series, _same(series, versions, 2))
             tables = tables.join(studies, _same(studies, versions, 1))
-            tables = tables.outerjoin(facts, sa.and_(_same(facts, versions, 3), facts.c.holds))
         case Level.SERIES:
             summary = [series.c[name] for name in _COUNTED]
             tables = series.join(studies, _same(studies, series, 1)).join(
@@ -123,7 +121,7 @@ def page_of(level: Level, keys: Sequence[Asked], wording: Wording) -> sa.Select[
     after = [sa.bindparam(f"after_{at}", type_=sa.Text) for at in range(len(uids))]
     compared = [_column(key, series) for key in keys if key.attribute.tag not in IN_STUDY]
     statement = (
-        sa.select(*uids, *_VERSION, *summary, *ruling, *compared)
+        sa.select(*uids, *_VERSION, *summary, studies.c.corrections, corrected, *compared)
         .select_from(tables)
         .where(sa.tuple_(*uids) > sa.tuple_(*after) if len(uids) > 1 else uids[0] > after[0])
         .where(*(_condition(key, wording) for key in keys))
@@ -137,18 +135,28 @@ def page_of(level: Level, keys: Sequence[Asked], wording: Wording) -> sa.Select[
     return statement
 
 
-def below(level: Level, wording: Wording) -> sa.Select[*tuple[Any, ...]]:
-    """Return what reads what is counted of all series below some entities, whose list is `entities`.
+def apart(level: Level, wording: Wording) -> sa.Select[*tuple[Any, ...]] | None:
+    """Return what else is read of the entities of a page, the list of whose first UIDs is `entities`.
 
-    The entity's own UID comes first, then that of the study.
+    Of patients and studies, what is counted of all series below: the entity comes first, then the study. Of
+    instances, the facts that hold of what is in their studies: UIDs come first. Of series nothing.
     """
-    series = wording.series
-    entity = studies.c.patient_key if level is Level.PATIENT else studies.c.study_instance_uid
-    return (
-        sa.select(entity, series.c.study_instance_uid, *(series.c[name] for name in _COUNTED))
-        .select_from(studies.join(series, _same(series, studies, 1)))
-        .where(wording.among(entity, sa.bindparam("entities", type_=sa.Text)))
-    )
+    match level:
+        case Level.IMAGE:
+            columns = (*(facts.c[name] for name in _NAMES), *_RULING)
+            return sa.select(*columns).where(facts.c.holds, _is_given(facts.c.study_instance_uid, wording))
+        case Level.SERIES:
+            return None
+        case _:
+            series = wording.series
+            entity = studies.c.patient_key if level is Level.PATIENT else studies.c.study_instance_uid
+            columns = (entity, series.c.study_instance_uid, *(series.c[name] for name in _COUNTED))
+            tables = studies.join(series, _same(series, studies, 1))
+            return sa.select(*columns).select_from(tables).where(_is_given(entity, wording))
+
+
+def _is_given(column: sa.ColumnElement[str], wording: Wording) -> sa.ColumnElement[bool]:
+    return wording.among(column, sa.bindparam("entities", type_=sa.Text))
 
 
 def _table(level: Level, series: sa.Table) -> sa.Table:

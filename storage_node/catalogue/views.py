@@ -7,7 +7,7 @@ from datetime import UTC
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
-from cluster.nouns import FactKind
+from cluster.nouns import FactKind, Topic
 
 if TYPE_CHECKING:
     from cluster.nouns import Fact, Instance, Provenance
@@ -37,9 +37,17 @@ def precedence(provenance: Provenance, digest: str) -> str:
     return "\n".join((received_at, provenance.calling_ae, provenance.called_ae, provenance.source, digest))
 
 
-def currency(row: Row) -> tuple[int, str]:
-    """Return what decides which of an instance's versions is the current one: the greatest is."""
-    return row.order, precedence(row.provenance, row.version.digest)
+def currency(row: Row, choice: str | None = None) -> tuple[bool, int, str]:
+    """Return what decides which of an instance's versions is the current one: the greatest is.
+
+    Parameters
+    ----------
+    row : Row
+    choice : str or None
+        Digest of the version that was chosen, if one was.
+    """
+    digest = row.version.digest
+    return digest == choice, row.order, precedence(row.provenance, digest)
 
 
 def rank(precedes: str, *, hidden: bool) -> str:
@@ -66,24 +74,41 @@ def fact_fingerprint(fact: Fact) -> int:
     return _hash("fact", fact.digest)
 
 
-def authority(fact: Fact) -> tuple[int, bool, str]:
-    """Return what decides which of an instance's facts holds: the greatest does (design, rule 3)."""
-    return fact.epoch, fact.kind is FactKind.DELETED, fact.digest
+_WEIGHTS: Final = {FactKind.PURGED: 0, FactKind.DELETED: 2, FactKind.REJECTED: 2, FactKind.RETAINED: 2}
+"""What holds where it was decided otherwise at the same time: what is careful does, and no purge ever."""
 
 
-def ruling(facts: Iterable[Fact]) -> Fact | None:
+def authority(fact: Fact) -> tuple[int, int, str]:
+    """Return what decides which of the facts of a topic holds: the greatest does (design, rule 3)."""
+    return fact.epoch, _WEIGHTS.get(fact.kind, 1), fact.digest
+
+
+def ruling(facts: Iterable[Fact], topic: Topic = Topic.DELETION) -> Fact | None:
     """Return the fact that holds: of the highest epoch, a deletion on a tie (design, rule 3)."""
-    return max(facts, key=authority, default=None)
+    return max((fact for fact in facts if fact.kind.topic is topic), key=authority, default=None)
 
 
-def hides(fact: Fact | None) -> bool:
-    """Return whether an instance is in no answer where this is what holds."""
-    return fact is not None and fact.kind is FactKind.DELETED
+def rulings(facts: Iterable[Fact]) -> tuple[Fact, ...]:
+    """Return the facts about one subject that hold, one for each topic that was decided, in a fixed order."""
+    holding: dict[Topic, Fact] = {}
+    for fact in sorted(facts, key=authority):
+        holding[fact.kind.topic] = fact
+    return tuple(holding[topic] for topic in sorted(holding))
 
 
 def is_hidden(facts: Iterable[Fact]) -> bool:
-    """Return whether an instance of which these are all the facts is in no answer."""
-    return hides(ruling(facts))
+    """Return whether an instance of which these are all the facts, or those that hold, is in no answer."""
+    held = tuple(facts)
+    deletion, rejection = ruling(held), ruling(held, Topic.REJECTION)
+    return (deletion is not None and deletion.kind is not FactKind.REVIVED) or (
+        rejection is not None and rejection.kind is FactKind.REJECTED
+    )
+
+
+def chosen(facts: Iterable[Fact]) -> str | None:
+    """Return the digest of the version that was chosen to be the current one; None if none is."""
+    choice = ruling(facts, Topic.CHOICE)
+    return None if choice is None else choice.detail("digest")
 
 
 def _uids(instance: Instance) -> tuple[str, str, str]:

@@ -13,7 +13,7 @@ from cluster.nouns import Fact, FactKind
 from storage_node.catalogue.views import ruling
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
     from cluster.nouns import Instance
@@ -23,9 +23,16 @@ STORED_AGAIN = "stored again"
 
 
 def decision(
-    instance: Instance, known: Iterable[Iterable[Fact]], kind: FactKind, *, by: str, at: datetime, reason: str
+    instance: Instance,
+    known: Iterable[Iterable[Fact]],
+    kind: FactKind,
+    *,
+    by: str,
+    at: datetime,
+    reason: str,
+    details: Sequence[tuple[str, str]] = (),
 ) -> Fact:
-    """Return the fact that has to be at W sites for an instance to be deleted, or revived.
+    """Return the fact that has to be at W sites for a decision to hold.
 
     Where it is so already that is the fact that made it so: it is written again, as perhaps it never got to W
     sites, and so any decision may be repeated.
@@ -33,18 +40,22 @@ def decision(
     Parameters
     ----------
     instance : Instance
+        The subject.
     known : iterable of iterable of Fact
-        What each of R sites or more knows about the instance.
+        What each of R sites or more knows about it.
     kind : FactKind
     by : str
         Who decides.
     at : datetime
     reason : str
+    details : sequence of tuple of str
+        See `Fact.details`.
     """
-    held = ruling(fact for facts in known for fact in facts)
-    if held is not None and held.kind is kind:
+    given = tuple(sorted(details))
+    held = ruling((fact for facts in known for fact in facts), kind.topic)
+    if held is not None and (held.kind, held.details) == (kind, given):
         return held
-    return Fact(instance, held.epoch + 1 if held else 1, kind, at, by, reason)
+    return Fact(instance, held.epoch + 1 if held else 1, kind, at, by, reason, given)
 
 
 def to_be_shown(met: Mapping[str, Iterable[Fact]], *, by: str, at: datetime) -> Fact | None:
@@ -65,6 +76,6 @@ def to_be_shown(met: Mapping[str, Iterable[Fact]], *, by: str, at: datetime) -> 
     held = ruling(fact for facts in by_site for fact in facts)
     if held is None:
         return None
-    if held.kind is FactKind.DELETED:
+    if held.kind is not FactKind.REVIVED:
         return decision(held.instance, by_site, FactKind.REVIVED, by=by, at=at, reason=STORED_AGAIN)
     return held if any(held not in facts for facts in by_site) else None

@@ -20,10 +20,14 @@ import structlog
 from prometheus_client import Counter
 
 from cluster.nouns import Level, Provenance
-from storage_node.catalogue.views import precedence
+from storage_node.catalogue import corrections
+from storage_node.catalogue.matching import by_uids
+from storage_node.catalogue.views import chosen, precedence
 from storage_node.grid import rows
 from storage_node.grid.find_stream import Stream, StreamFailed
 from storage_node.grid.find_union import (
+    corrected_by,
+    described_by,
     instance_of,
     is_by_uids,
     is_of,
@@ -78,6 +82,8 @@ class Finding:
     answer_timeout_s : float
     hidden : bool
         Whether entities of which all instances are hidden are returned, too, with `Match.instances` 0.
+    whole : bool
+        Whether what was corrected of the study that a series or an instance is in is to be known, too.
 
     Attributes
     ----------
@@ -97,6 +103,7 @@ class Finding:
         voters: Collection[str] | None = None,
         answer_timeout_s: float = ANSWER_TIMEOUT_S,
         hidden: bool = False,
+        whole: bool = True,
     ) -> None:
         self.answered: list[str] = []
         self.failed: list[str] = []
@@ -107,6 +114,8 @@ class Finding:
         self._voters = voters
         self._answer_timeout_s = answer_timeout_s
         self._hidden = hidden
+        self._is_whole = whole
+        self._of_study: tuple[str, corrections.Details] = ("", ())
         self._is_by_uids = is_by_uids(query)
         self._streams: list[Stream] = []
         self._last: tuple[str, ...] = ()
@@ -209,6 +218,7 @@ class Finding:
         known, facts = await self._known_to(silent, uid)
         said += known
         if self._query.level is Level.IMAGE:
+            said += await self._choices(said, facts)
             answer = instance_of(said, facts)
         else:
             answer = min(said, key=lambda match: match.precedence)
@@ -217,6 +227,8 @@ class Finding:
             moved = self._query.level is Level.PATIENT and silent and len(silent) < len(asked)
             if facts or moved or not all(says(match) == says(answer) for match in said):
                 answer = await self._recount(answer)
+        if silent or any(match.corrected != answer.corrected for match in said):
+            answer = corrected_by(self._query.level, answer, await self._corrections(answer))
         return answer if still_matches(self._query, answer) else None
 
     async def _known_to(
@@ -234,13 +246,59 @@ class Finding:
                     facts += await stream.facts(uid)
         return matches, facts
 
+    async def _choices(self, said: Sequence[Match], facts: Sequence[Fact]) -> list[Match]:
+        """Return the version that was chosen, where who knows of that has it not, and who has it does not.
+
+        Raises
+        ------
+        StreamFailed
+        """
+        choice = chosen((*(fact for match in said for fact in match.rulings), *facts))
+        if choice is None or any(match.version.digest == choice for match in said):
+            return []
+        answers = [await stream.rows(said[0].version.instance) for stream in self._asked()]
+        return [
+            replace(said[0], **described_by(row))
+            for row in rows.merge(answers)
+            if row.version.digest == choice
+        ]
+
+    async def _corrections(self, match: Match) -> corrections.Details:
+        """Return what was corrected of an entity, by all facts that the catalogues know.
+
+        Raises
+        ------
+        StreamFailed, _AskAgain
+        """
+        instance = match.version.instance
+        study, series = instance.study_instance_uid, instance.series_instance_uid
+        if self._query.level is Level.STUDY:
+            return (await self._correct(corrections.study(study, match.header))).details
+        if self._is_whole and self._of_study[0] != study:
+            found = await self._below(by_uids(study=[study], level=Level.STUDY))
+            self._of_study = study, found[0].corrected if found else ()
+        details = self._of_study[1]
+        if self._query.level in (Level.SERIES, Level.IMAGE):
+            details += (await self._correct(corrections.series(study, series, match.header))).details
+        return tuple(sorted(details))
+
+    async def _correct(self, correcting: corrections.Correcting) -> corrections.Corrected:
+        try:
+            subject = next(correcting)
+            while True:
+                known = [fact for stream in self._asked() for fact in await stream.facts_of(subject)]
+                subject = correcting.send(corrections.holding(known))
+        except StopIteration as done:
+            corrected: corrections.Corrected = done.value
+            return corrected
+
     async def _recount(self, match: Match) -> Match:
         """Count what is below an entity in the union of what the catalogues know."""
         _RECOUNTED.inc()
         level = self._query.level
-        parts = await self._below(query_below(level, match.uid))
+        parts = await self._below(query_below(level, match.uid), whole=level is Level.PATIENT)
         if level is Level.SERIES:
-            if any(part.ruling is not None for part in parts):
+            if any(part.rulings for part in parts):
                 match = await self._standing(match, parts)
             return series_of(match, parts)
         if level is Level.PATIENT:
@@ -266,15 +324,9 @@ class Finding:
         instance, digest = min(provenances, key=lambda place: precedence(provenances[place], place[1]))
         answers = [await stream.rows(instance) for stream in self._asked()]
         row = next(row for row in rows.merge(answers) if row.version.digest == digest)
-        return replace(
-            match,
-            header=row.header,
-            version=row.version,
-            order=row.order,
-            precedence=precedence(row.provenance, digest),
-        )
+        return replace(match, **described_by(row))
 
-    async def _below(self, query: Query) -> list[Match]:
+    async def _below(self, query: Query, *, whole: bool = True) -> list[Match]:
         """Return what all that are asked know of what is one level below an entity, hidden or not."""
         asked = self._asked()
         below = Finding(
@@ -284,6 +336,7 @@ class Finding:
             needed=len(asked),
             answer_timeout_s=self._answer_timeout_s,
             hidden=True,
+            whole=whole,
         )
         try:
             parts = [part async for part in below]

@@ -8,6 +8,7 @@ from collections import deque
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
+from cluster.nouns import Level
 from storage_node.catalogue.matching import Query, by_uids
 from storage_node.catalogue.protocol import CatalogueUnavailable
 
@@ -105,11 +106,21 @@ class Stream:
         ------
         StreamFailed
         """
-        study = uid[0]
-        if self._facts[0] != study:
-            async with self._limited():
-                self._facts = study, await self.catalogue.facts_in(study)
-        return [fact for fact in self._facts[1] if _uid(fact)[: len(uid)] == uid]
+        return [fact for fact in await self._facts_in(uid[0]) if _uid(fact)[: len(uid)] == uid]
+
+    async def facts_of(self, subject: Instance) -> Sequence[Fact]:
+        """Return the facts that the catalogue has about a subject.
+
+        Raises
+        ------
+        StreamFailed
+        """
+        if subject.level is not Level.PATIENT:
+            return [
+                fact for fact in await self._facts_in(subject.study_instance_uid) if fact.instance == subject
+            ]
+        async with self._limited():
+            return await self.catalogue.facts_of(subject)
 
     async def entries(self, study: str) -> Sequence[Entry]:
         """Return an entry for every version that the catalogue holds of a study.
@@ -130,6 +141,12 @@ class Stream:
         """
         async with self._limited():
             return await self.catalogue.rows_of(instance)
+
+    async def _facts_in(self, study: str) -> Sequence[Fact]:
+        if self._facts[0] != study:
+            async with self._limited():
+                self._facts = study, await self.catalogue.facts_in(study)
+        return self._facts[1]
 
     async def close(self) -> None:
         """Stop asking."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
 from operator import xor
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cluster.nouns import Level
 from storage_node.catalogue.attributes import (
@@ -15,15 +15,16 @@ from storage_node.catalogue.attributes import (
     SOP_CLASSES_IN_STUDY,
     SOP_INSTANCE_UID,
     STUDY_INSTANCE_UID,
-    described,
     values_of,
 )
+from storage_node.catalogue.corrections import Details
+from storage_node.catalogue.corrections import values_of as values_of_header
 from storage_node.catalogue.matching import Key, Query, by_uids, matches
-from storage_node.catalogue.views import fingerprint, hides, patient_key, ruling
+from storage_node.catalogue.views import chosen, fingerprint, is_hidden, patient_key, precedence, rulings
 
 if TYPE_CHECKING:
     from cluster.nouns import Fact
-    from storage_node.catalogue.protocol import Match
+    from storage_node.catalogue.protocol import Match, Row
 
 _UIDS: Final = frozenset((STUDY_INSTANCE_UID, SERIES_INSTANCE_UID, SOP_INSTANCE_UID))
 
@@ -59,30 +60,51 @@ def instance_of(same: Sequence[Match], facts: Iterable[Fact]) -> Match:
             order=max(match.order, known.order),
             precedence=min(match.precedence, known.precedence),
         )
-    current = max(versions.values(), key=lambda match: (match.order, match.precedence))
-    holds = ruling((*(match.ruling for match in same if match.ruling is not None), *facts))
-    shown = int(not hides(holds))
+    holds = rulings((*(fact for match in same for fact in match.rulings), *facts))
+    choice = chosen(holds)
+    current = max(
+        versions.values(),
+        key=lambda match: (match.version.digest == choice, match.order, match.precedence),
+    )
+    shown = int(not is_hidden(holds))
     return replace(
         current,
         instances=shown,
         series=shown,
         studies=shown,
         fingerprint=fingerprint(current.version.instance, hidden=not shown),
-        ruling=holds,
+        rulings=holds,
     )
+
+
+def described_by(row: Row) -> Mapping[str, Any]:
+    """Return what a match says of the version that it is described by: fields of `Match`, by name."""
+    return {
+        "header": row.header,
+        "version": row.version,
+        "order": row.order,
+        "precedence": precedence(row.provenance, row.version.digest),
+    }
+
+
+def corrected_by(level: Level, match: Match, details: Details) -> Match:
+    """Return an entity of which that was corrected."""
+    match = replace(match, corrected=details)
+    if level is Level.SERIES and match.instances:
+        return replace(match, modalities=_modalities(match))
+    return match
 
 
 def series_of(stands: Match, parts: Sequence[Match]) -> Match:
     """Return a series by its instances, with what stands for it."""
     visible = [part for part in parts if part.instances]
     shown = int(bool(visible))
-    modality = described(stands.header)["modality"] or ""
     return replace(
         stands,
         instances=len(visible),
         series=shown,
         studies=shown,
-        modalities=tuple(sorted(set(values_of("CS", modality)))) if visible else (),
+        modalities=_modalities(stands) if visible else (),
         sop_classes=_merged(part.sop_classes for part in visible),
         fingerprint=reduce(xor, (part.fingerprint for part in parts), 0),
     )
@@ -119,7 +141,7 @@ def query_below(level: Level, uid: tuple[str, ...]) -> Query:
 
 def is_of(study: Match, patient: tuple[str, ...]) -> bool:
     """Return whether a study that `query_below` found is that patient's."""
-    return patient == (patient_key(study.uid[0], described(study.header)),)
+    return patient == (patient_key(study.uid[0], values_of_header(study.header, study.corrected)),)
 
 
 def is_by_uids(query: Query) -> bool:
@@ -140,13 +162,18 @@ def _stored(key: Key, match: Match) -> str | None:
         return "\\".join(match.sop_classes) or None
     instance = match.version.instance
     stored = {
-        **described(match.header),
+        **values_of_header(match.header, match.corrected),
         "study_instance_uid": instance.study_instance_uid,
         "series_instance_uid": instance.series_instance_uid,
         "sop_instance_uid": instance.sop_instance_uid,
         "sop_class_uid": match.version.sop_class_uid,
     }
     return stored[key.attribute.column]
+
+
+def _modalities(series: Match) -> tuple[str, ...]:
+    modality = values_of_header(series.header, series.corrected)["modality"] or ""
+    return tuple(sorted(set(values_of("CS", modality))))
 
 
 def _merged(values: Iterable[tuple[str, ...]]) -> tuple[str, ...]:

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import structlog
 
-from cluster.nouns import FactKind
 from storage_node.catalogue.protocol import Row
 from storage_node.grid import facts, keys, rows
 from storage_node.grid.find import Finding
@@ -31,7 +30,7 @@ from storage_node.grid.write import NotEnoughSites, Writer
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
 
-    from cluster.nouns import Buffer, Debt, Fact, Instance, Version
+    from cluster.nouns import Buffer, Debt, Fact, FactKind, Instance, Version
     from cluster.settings import Writing
     from storage_node.catalogue.matching import Query
     from storage_node.grid.arrival import Arrival, Stored
@@ -195,15 +194,26 @@ class Grid:
         """
         return self._reader.read_at(site, version)
 
-    async def delete(self, instance: Instance, *, by: str, reason: str) -> Fact:
-        """Decide that an instance is in no answer any more: its bytes stay. It may be deleted already.
+    async def decide(
+        self,
+        subject: Instance,
+        kind: FactKind,
+        *,
+        by: str,
+        reason: str,
+        details: Sequence[tuple[str, str]] = (),
+    ) -> Fact:
+        """Decide something about an instance, or another subject. It may be decided so already.
 
         Parameters
         ----------
-        instance : Instance
+        subject : Instance
+        kind : FactKind
         by : str
             A person's account.
         reason : str
+        details : sequence of tuple of str
+            What the kind needs to be told (`Fact.details`).
 
         Raises
         ------
@@ -211,18 +221,13 @@ class Grid:
             Fewer than R sites say what was decided before, or fewer than W took the fact: it is not decided,
             though some sites may know of it.
         """
-        return await self._decide(instance, FactKind.DELETED, by=by, reason=reason)
-
-    async def revive(self, instance: Instance, *, by: str, reason: str) -> Fact:
-        """Decide that a deleted instance is in answers again (see `delete`)."""
-        return await self._decide(instance, FactKind.REVIVED, by=by, reason=reason)
-
-    async def _decide(self, instance: Instance, kind: FactKind, *, by: str, reason: str) -> Fact:
         voters = {site.name for site in self.sites.voters()}
-        known, reasons = await self._ask_each(self.sites.up(), lambda site: site.catalogue.facts_of(instance))
+        known, reasons = await self._ask_each(self.sites.up(), lambda site: site.catalogue.facts_of(subject))
         if len(voters & known.keys()) < self.quorum.read:
             raise NotEnoughSites(len(voters & known.keys()), self.quorum.read, reasons)
-        fact = facts.decision(instance, known.values(), kind, by=by, at=self.now(), reason=reason)
+        fact = facts.decision(
+            subject, known.values(), kind, by=by, at=self.now(), reason=reason, details=details
+        )
         await self.writer.decide(fact)
         log.info("fact.decided", kind=fact.kind, epoch=fact.epoch, digest=fact.digest)
         return fact

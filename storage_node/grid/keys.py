@@ -13,6 +13,8 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote_to_bytes
 
+from cluster.nouns import Level
+
 if TYPE_CHECKING:
     from cluster.nouns import Fact, Instance
 
@@ -75,11 +77,13 @@ def study_folder(study_instance_uid: str) -> str:
 
 
 def folder(instance: Instance) -> str:
-    """Return what the keys of an instance's versions have in common, without a trailing `/`."""
-    return "/".join(
-        file_name(uid)
-        for uid in (instance.study_instance_uid, instance.series_instance_uid, instance.sop_instance_uid)
-    )
+    """Return what the keys of an instance's versions have in common, without a trailing `/`.
+
+    Of another subject of facts, what the keys of its facts have.
+    """
+    uids = (instance.study_instance_uid, instance.series_instance_uid, instance.sop_instance_uid)
+    given = {Level.IMAGE: 3, Level.SERIES: 2}.get(instance.level, 1)
+    return "/".join(map(file_name, uids[:given]))
 
 
 def file_name(uid: str) -> str:

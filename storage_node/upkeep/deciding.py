@@ -85,11 +85,10 @@ async def decide(
     """
     facts: list[Fact] = []
     refused: dict[str, None] = {}
-    call = grid.delete if kind is FactKind.DELETED else grid.revive
 
     async def one(instance: Instance) -> None:
         try:
-            facts.append(await call(instance, by=by, reason=reason))
+            facts.append(await grid.decide(instance, kind, by=by, reason=reason))
         except NotEnoughSites as error:
             refused[str(error)] = None
         if progress is not None:

@@ -6,7 +6,7 @@ import asyncio
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from cluster.nouns import Level
+from cluster.nouns import FactKind, Level
 from storage_node.catalogue.matching import Query
 from storage_node.grid.find import NoCatalogue
 from storage_node.grid.read import NoCopy
@@ -62,9 +62,12 @@ class Clients:
     async def decide(self, process: Process, kind: Kind, instance: Instance) -> None:
         """Delete an instance, or revive it."""
         operation = self._begin(kind, instance)
-        decide = process.grid.delete if kind is Kind.DELETE else process.grid.revive
+        decided = FactKind.DELETED if kind is Kind.DELETE else FactKind.REVIVED
         fact = await self._outcome(
-            operation, process, lambda: decide(instance, by="somebody", reason="a test"), None
+            operation,
+            process,
+            lambda: process.grid.decide(instance, decided, by="somebody", reason="a test"),
+            None,
         )
         if fact is not None:
             self._model.facts[fact.digest] = fact

@@ -42,6 +42,10 @@ _SETTINGS: Final = {
     "synchronous_commit": "on",
     "timezone": "UTC",
 }
+_INSERT_IDENTITY: Final = (
+    "INSERT INTO site (name, site_id, generation, feed_id)"
+    " VALUES ($1, $2, $3, replace(gen_random_uuid()::text, '-', ''))"
+)
 _IDENTITY: Final = "SELECT name, site_id, generation FROM site"
 
 log = structlog.get_logger()
@@ -75,7 +79,7 @@ async def create(location: Location, identity: SiteIdentity) -> None:
             await connection.execute(f"CREATE SCHEMA {SCHEMA}")
             await connection.execute(migrations.script(None))
             values = (identity.name, identity.site_id, identity.generation)
-            await connection.execute("INSERT INTO site VALUES ($1, $2, $3)", *values)
+            await connection.execute(_INSERT_IDENTITY, *values)
             return
         found = await _holder(connection)
     if found != identity:

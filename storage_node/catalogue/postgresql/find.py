@@ -19,7 +19,7 @@ from sqlalchemy.dialects.postgresql.base import PGDialect
 from storage_node.catalogue.find import Answers, Page
 from storage_node.catalogue.matching import Key, Like, OneOf, Query, Within
 from storage_node.catalogue.postgresql.tables import series_seen, storable
-from storage_node.catalogue.statements import Asked, Kind, below, page_of, without_values
+from storage_node.catalogue.statements import Asked, Kind, apart, page_of, without_values
 
 if TYPE_CHECKING:
     import asyncpg
@@ -88,7 +88,7 @@ class Find:
             **constants,
             **{name: value for _, values in keys for name, value in values.items()},
         }
-        self._below = _below_sql(query.level) if self._answers.are_counted_apart else None
+        self._apart = _apart_sql(query.level)
 
     async def page(self, connection: asyncpg.Connection, after: tuple[str, ...] | None, size: int) -> Page:
         """Read the matches among the next `size` entities that SQL lets pass.
@@ -106,13 +106,13 @@ class Find:
         asyncpg.PostgresError, OSError
         """
         parameters = {**self._parameters, **self._answers.after(after), "size": size}
-        counted: Sequence[asyncpg.Record] = ()
+        more: Sequence[asyncpg.Record] = ()
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             await connection.execute(_PLAN_FOR_VALUES)
             rows = await connection.fetch(self._sql, *(parameters[name] for name in self._names))
-            if self._below is not None:
-                counted = await connection.fetch(self._below, [row[0] for row in rows])
-        return self._answers.page(rows, counted, size)
+            if self._apart is not None:
+                more = await connection.fetch(self._apart, sorted({row[0] for row in rows}))
+        return self._answers.page(rows, more, size)
 
 
 def _storable(key: Key) -> Key:
@@ -134,5 +134,6 @@ def _page_sql(level: Level, keys: tuple[Asked, ...]) -> tuple[str, Sequence[str]
 
 
 @functools.cache
-def _below_sql(level: Level) -> str:
-    return str(below(level, _WORDING).compile(dialect=_DIALECT))
+def _apart_sql(level: Level) -> str | None:
+    statement = apart(level, _WORDING)
+    return None if statement is None else str(statement.compile(dialect=_DIALECT))

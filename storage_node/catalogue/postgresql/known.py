@@ -11,6 +11,7 @@ from cluster.nouns import Fact, Instance, Provenance
 from storage_node.catalogue.protocol import Met, Row
 from storage_node.catalogue.views import (
     authority,
+    chosen,
     currency,
     fact_fingerprint,
     fingerprint,
@@ -18,6 +19,7 @@ from storage_node.catalogue.views import (
     precedence,
     rank,
     row_fingerprint,
+    rulings,
 )
 
 
@@ -30,7 +32,9 @@ class Held:
 
 
 class Known:
-    """The rows and the facts of one instance; what follows of them is asked for when they change no more.
+    """The rows and the facts of one instance, or the facts of another subject.
+
+    What follows of them is asked for when they change no more.
 
     Parameters
     ----------
@@ -75,7 +79,7 @@ class Known:
             self.facts = (*self.facts, fact)
 
     def ruled(self) -> tuple[Fact, ...]:
-        """Return the facts, the one that holds first."""
+        """Return the facts; of each topic the one that holds first."""
         return tuple(sorted(self.facts, key=authority, reverse=True))
 
     @cached_property
@@ -84,10 +88,18 @@ class Known:
         return is_hidden(self.facts)
 
     @cached_property
+    def holding(self) -> tuple[Fact, ...]:
+        """The facts that hold, one for each topic."""
+        return rulings(self.facts)
+
+    @cached_property
     def current(self) -> Row | None:
         """The row of the current version."""
         rows = [held.row for held in self.versions.values()]
-        return max(rows, key=currency) if len(rows) > 1 else next(iter(rows), None)
+        if len(rows) < 2:
+            return next(iter(rows), None)
+        choice = chosen(self.facts)
+        return max(rows, key=lambda row: currency(row, choice))
 
     @cached_property
     def shown_class(self) -> str | None:

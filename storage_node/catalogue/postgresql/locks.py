@@ -1,7 +1,8 @@
 """Locks that a transaction holds until it ends: on what it changes, by numbers that stand for UIDs.
 
 Who changes an instance locks it, and shares its study with others that change other instances of it. Who may
-hide what stands for a study has that study alone: he must see all that is in it. UIDs of one number wait for
+hide what stands for a study has that study alone: he must see all that is in it. So has who decides about a
+study or a patient (`correcting`). UIDs of one number wait for
 each other in vain, which does no harm.
 """
 
@@ -37,7 +38,7 @@ async def lock(
         In a transaction.
     instances : collection of Instance
     decided : collection of Instance
-        Those of them that may be hidden.
+        Those of them that may be hidden; and other subjects of facts.
 
     Returns
     -------
@@ -54,6 +55,17 @@ async def lock(
     numbers = {_number(*uids_of(instance)) for instance in instances}
     found = await connection.fetchrow(_LOCK, sorted(shared), [*sorted(alone), *sorted(numbers)])
     return None if found is None else SiteIdentity(*found[:3])
+
+
+async def share(connection: asyncpg.Connection, patients: Collection[Instance]) -> None:
+    """Share patients with others that let versions stand for studies of theirs.
+
+    Raises
+    ------
+    asyncpg.DeadlockDetectedError
+    """
+    numbers = {_number(patient.study_instance_uid) for patient in patients}
+    await connection.execute(_LOCK, sorted(numbers), [])
 
 
 async def lock_alone(connection: asyncpg.Connection, study_instance_uid: str) -> None:

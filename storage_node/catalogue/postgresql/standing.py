@@ -13,15 +13,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from cluster.nouns import Level
-from storage_node.catalogue.attributes import described
+from storage_node.catalogue import corrections
 from storage_node.catalogue.columns import MATCHED_COLUMNS, matched, uids_of
-from storage_node.catalogue.postgresql import locks
+from storage_node.catalogue.postgresql import correcting, locks
 from storage_node.catalogue.postgresql.batch import Insert, Rows
-from storage_node.catalogue.views import patient_key, rank
+from storage_node.catalogue.postgresql.tables import storable
+from storage_node.catalogue.views import rank
 
 if TYPE_CHECKING:
     import asyncpg
 
+    from cluster.nouns import Instance
     from storage_node.catalogue.postgresql.known import Known
 
 Ranks: TypeAlias = Mapping[tuple[str, str], str]
@@ -81,6 +83,17 @@ _FIRST_IN_STUDY: Final = (
     " FROM series JOIN versions ON versions.id = representative"
     " WHERE series.study_instance_uid = $1 ORDER BY rank LIMIT 1"
 )
+_STANDING_COLUMNS: Final = (
+    "versions.study_instance_uid, versions.series_instance_uid, sop_instance_uid, digest, rank, header"
+)
+_STANDING_FOR_STUDIES: Final = (
+    f"SELECT {_STANDING_COLUMNS} FROM studies JOIN versions ON versions.id = representative"
+    " WHERE studies.study_instance_uid = ANY($1)"
+)
+_STANDING_FOR_SERIES: Final = (
+    f"SELECT {_STANDING_COLUMNS} FROM series JOIN versions ON versions.id = representative"
+    " WHERE series.study_instance_uid = $1 AND series.series_instance_uid = $2"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,16 +115,16 @@ def _stand(table: str, level: Level, named: Mapping[str, str], *more: str) -> tu
             **{f"of_{name}": "text" for name in ("study", "series", "sop", "digest")},
             **dict.fromkeys(columns, "text"),
             "several": "boolean",
+            "corrections": "text",
         }
     )
-    kept = ", ".join(("rank", *columns, "several"))
+    columns = ("rank", *columns, "several", "corrections")
+    kept = ", ".join(columns)
     representative = (
         "(SELECT id FROM versions WHERE study_instance_uid = of_study AND series_instance_uid = of_series"
         " AND sop_instance_uid = of_sop AND digest = of_digest)"
     )
-    changes = ", ".join(
-        f"{name} = excluded.{name}" for name in ("rank", "representative", *columns, "several")
-    )
+    changes = ", ".join(f"{name} = excluded.{name}" for name in ("representative", *columns))
     return rows, (
         f"INSERT INTO {table} AS held ({', '.join(named)}, representative, {kept})"
         f" SELECT {', '.join(named)}, {representative}, {kept} FROM {rows.source()}"
@@ -146,6 +159,9 @@ async def keep(connection: asyncpg.Connection, changed: Sequence[tuple[Known, Kn
     lost = {_series_of(after) for before, after in changed if _is_hidden_now(before, after)}
     for study, series in sorted(lost):
         await _look_for_another(connection, study, series)
+    for before, after in changed:
+        if corrections.holding(before.facts) != corrections.holding(after.facts):
+            await _stand_corrected(connection, after.instance)
 
 
 def _series_of(known: Known) -> _Series:
@@ -230,13 +246,37 @@ async def _look_for_another(connection: asyncpg.Connection, study: str, series: 
     await _stand_in_study(connection, {study: _Standing(ranked, (study, of_series, sop, digest), header)})
 
 
+async def _stand_corrected(connection: asyncpg.Connection, subject: Instance) -> None:
+    """Let a correction show: of a series, of a study, or of all studies that are, or were, a patient's."""
+    study, series, _ = uids_of(subject)
+    if subject.level is Level.SERIES:
+        found = await connection.fetch(_STANDING_FOR_SERIES, storable(study), storable(series))
+        await _stand_in_series(connection, {(row[0], row[1]): _standing(*row) for row in found})
+        return
+    is_patient = subject.level is Level.PATIENT
+    uids = await correcting.studies_of(connection, subject) if is_patient else [storable(study)]
+    found = await connection.fetch(_STANDING_FOR_STUDIES, uids)
+    await _stand_in_study(connection, {row[0]: _standing(*row) for row in found})
+
+
+def _standing(study: str, series: str, sop: str, digest: str, ranked: str, header: bytes) -> _Standing:
+    return _Standing(ranked, (study, series, sop, digest), header)
+
+
 async def _stand_in_series(
     connection: asyncpg.Connection, standing: Mapping[_Series, _Standing], *, more: str = ""
 ) -> None:
     if not standing:
         return
+    of = await correcting.series(connection, {series: one.header for series, one in standing.items()})
     rows = [
-        (*series, one.rank, *one.version, *matched(one.header, Level.SERIES))
+        (
+            *series,
+            one.rank,
+            *one.version,
+            *matched(of[series].values, Level.SERIES),
+            corrections.to_text(of[series].details),
+        )
         for series, one in sorted(standing.items())
     ]
     await connection.execute(_STAND_IN_SERIES + more, *_STANDING_IN_SERIES.parameters(rows))
@@ -247,13 +287,15 @@ async def _stand_in_study(
 ) -> None:
     if not standing:
         return
+    of = await correcting.studies(connection, {study: one.header for study, one in standing.items()})
     rows = [
         (
             study,
             one.rank,
             *one.version,
-            patient_key(study, described(one.header)),
-            *matched(one.header, Level.STUDY),
+            of[study].patients[-1],
+            *matched(of[study].values, Level.STUDY),
+            corrections.to_text(of[study].details),
         )
         for study, one in sorted(standing.items())
     ]

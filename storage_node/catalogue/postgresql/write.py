@@ -85,7 +85,7 @@ _FACTS: Final = Rows(
         **_UIDS,
         "digest": "text",
         "epoch": "bigint",
-        **dict.fromkeys(("kind", "decided_at", "decided_by", "reason"), "text"),
+        **dict.fromkeys(("kind", "decided_at", "decided_by", "reason", "details"), "text"),
         "holds": "boolean",
     }
 )
@@ -235,7 +235,7 @@ def _new_versions(changed: Sequence[tuple[Known, Known]]) -> list[tuple[object, 
 
 def _facts(changed: Sequence[tuple[Known, Known]]) -> list[tuple[object, ...]]:
     return [
-        (*fact_row(fact), fact == after.ruled()[0])
+        (*fact_row(fact), fact in after.holding)
         for before, after in changed
         if after.facts != before.facts
         for fact in after.facts

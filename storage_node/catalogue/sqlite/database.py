@@ -57,7 +57,10 @@ def create(file: Path, identity: SiteIdentity) -> None:
     try:
         with closing(_connect(beside)) as connection:
             _migrate(connection)
-            connection.execute("INSERT INTO site VALUES (?, ?, ?)", _identity_row(identity))
+            values = (*_identity_row(identity), secrets.token_hex(8))
+            connection.execute(
+                "INSERT INTO site (name, site_id, generation, feed_id) VALUES (?, ?, ?, ?)", values
+            )
             connection.execute("PRAGMA journal_mode = WAL")
         _sync(beside)
         os.link(beside, file)

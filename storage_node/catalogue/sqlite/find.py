@@ -15,7 +15,7 @@ from cluster.nouns import Level
 from storage_node.catalogue import schema
 from storage_node.catalogue.find import Answers, Page
 from storage_node.catalogue.matching import Query
-from storage_node.catalogue.statements import Asked, below, page_of, without_values
+from storage_node.catalogue.statements import Asked, apart, page_of, without_values
 
 _DIALECT: Final = sqlite.dialect(paramstyle="named")
 
@@ -55,7 +55,7 @@ class Find:
             **constants,
             **{name: value for _, values in keys for name, value in values.items()},
         }
-        self._below = _below_sql(query.level) if self._answers.are_counted_apart else None
+        self._apart = _apart_sql(query.level)
 
     def page(self, connection: sqlite3.Connection, after: tuple[str, ...] | None, size: int) -> Page:
         """Read the matches among the next `size` entities that SQL lets pass.
@@ -68,16 +68,16 @@ class Find:
         size : int
         """
         parameters = {**self._parameters, **self._answers.after(after), "size": size}
-        counted: Sequence[tuple[Any, ...]] = ()
+        more: Sequence[tuple[Any, ...]] = ()
         connection.execute("BEGIN")
         try:
             rows = connection.execute(self._sql, parameters).fetchall()
-            if self._below is not None:
-                entities = _WORDING.listed([row[0] for row in rows])
-                counted = connection.execute(self._below, {"entities": entities}).fetchall()
+            if self._apart is not None:
+                entities = _WORDING.listed(sorted({row[0] for row in rows}))
+                more = connection.execute(self._apart, {"entities": entities}).fetchall()
         finally:
             connection.execute("ROLLBACK")
-        return self._answers.page(rows, counted, size)
+        return self._answers.page(rows, more, size)
 
 
 @functools.lru_cache(maxsize=256)
@@ -87,5 +87,6 @@ def _page_sql(level: Level, keys: tuple[Asked, ...]) -> tuple[str, Mapping[str, 
 
 
 @functools.cache
-def _below_sql(level: Level) -> str:
-    return str(below(level, _WORDING).compile(dialect=_DIALECT))
+def _apart_sql(level: Level) -> str | None:
+    statement = apart(level, _WORDING)
+    return None if statement is None else str(statement.compile(dialect=_DIALECT))

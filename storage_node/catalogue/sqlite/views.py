@@ -8,22 +8,25 @@ what hides an instance, or shows it again, is rare: then what stands for its ser
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 from sqlalchemy import Table
 
 from cluster.nouns import Instance, Level
-from storage_node.catalogue import schema
-from storage_node.catalogue.attributes import described
+from storage_node.catalogue import corrections, schema
 from storage_node.catalogue.columns import MATCHED_COLUMNS, insert, matched, uids_of
 from storage_node.catalogue.protocol import Row
-from storage_node.catalogue.views import fingerprint, patient_key, precedence, rank
+from storage_node.catalogue.sqlite.read import facts_of
+from storage_node.catalogue.views import fingerprint, precedence, rank
 
 
 def _replace_representative(table: Table, *columns: str) -> str:
     """Return the statement by which another version comes to stand for an entity."""
     keys = [column.name for column in table.primary_key]
-    changes = ", ".join(f"{name} = ?" for name in ("rank", "representative", *columns, "several"))
+    names = ("rank", "representative", *columns, "several", "corrections")
+    changes = ", ".join(f"{name} = ?" for name in names)
     return f"UPDATE {table.name} SET {changes} WHERE {' AND '.join(f'{key} = ?' for key in keys)}"
 
 
@@ -76,6 +79,19 @@ _CLASSES_IN_SERIES: Final = (
 _HIDE: Final = f"UPDATE versions SET is_hidden = ? WHERE {_OF_SERIES} AND sop_instance_uid = ?"
 _SET_CLASSES: Final = f"UPDATE series SET sop_classes = ? WHERE {_OF_SERIES}"
 _SELECT_HEADER: Final = "SELECT header FROM versions WHERE id = ?"
+_STUDY_COLUMNS: Final = "rank, representative, header FROM studies JOIN versions ON id = representative"
+_STUDY_STANDING: Final = f"SELECT {_STUDY_COLUMNS} WHERE studies.study_instance_uid = ?"
+_SERIES_STANDING: Final = (
+    "SELECT rank, representative, header FROM series JOIN versions ON id = representative"
+    " WHERE series.study_instance_uid = ? AND series.series_instance_uid = ?"
+)
+_STUDIES_OF_PATIENT: Final = (
+    f"SELECT studies.study_instance_uid, {_STUDY_COLUMNS} WHERE studies.study_instance_uid IN"
+    " (SELECT study_instance_uid FROM studies WHERE patient_key = ?"
+    " UNION SELECT study_instance_uid FROM former_patients WHERE patient_key = ?)"
+)
+_FORGET_PATIENTS: Final = "DELETE FROM former_patients WHERE study_instance_uid = ?"
+_NOTE_PATIENT: Final = insert(schema.former_patients).replace("INSERT", "INSERT OR IGNORE", 1)
 
 
 def summarise(connection: sqlite3.Connection, study: str, *, entries: int, changed: int) -> None:
@@ -96,15 +112,15 @@ def add_version(
     counted = (shown, 1, version.size_bytes, added)
     in_study, in_series, sop_classes = connection.execute(_STANDING, (study, series)).fetchone()
     if in_series is None:
-        kept = (study, series, ranked, row_id, *counted, sop_class if shown else "")
-        connection.execute(_INSERT_SERIES, (*kept, *matched(row.header, Level.SERIES)))
+        first = (study, series, ranked, row_id, *counted, sop_class if shown else "")
+        connection.execute(_INSERT_SERIES, (*first, *_of_series(connection, study, series, row.header)))
     else:
         if shown and sop_class not in sop_classes.split("\\"):
             sop_classes = "\\".join(sorted(filter(None, (*sop_classes.split("\\"), sop_class))))
         connection.execute(_COUNT_IN_SERIES, (*counted, sop_classes, study, series))
     if in_study is None:
-        key = patient_key(study, described(row.header))
-        connection.execute(_INSERT_STUDY, (study, ranked, row_id, key, *matched(row.header, Level.STUDY)))
+        kept = _of_study(connection, study, row.header)
+        connection.execute(_INSERT_STUDY, (study, ranked, row_id, *kept))
     _represent(connection, row, row_id, ranked, in_study, in_series)
 
 
@@ -132,12 +148,13 @@ def _represent(
 
 
 def turn(connection: sqlite3.Connection, instance: Instance, *, hidden: bool) -> None:
-    """Hide an instance that has rows, or show it again, in the views of its series and its study.
+    """Hide an instance, if it has rows, or show it again, in the views of its series and its study.
 
     A series is searched only where what stood for it is hidden, or where its SOP classes may change.
     """
     study, series, _ = uids = uids_of(instance)
-    connection.execute(_HIDE, (hidden, *uids))
+    if not connection.execute(_HIDE, (hidden, *uids)).rowcount:
+        return
     before, instances, sop_classes = connection.execute(_SELECT_SERIES, (study, series)).fetchone()
     changed = fingerprint(instance, hidden=False) ^ fingerprint(instance, hidden=True)
     counted = (-1 if hidden else 1, 0, 0, changed, sop_classes)
@@ -163,18 +180,50 @@ def list_classes(connection: sqlite3.Connection, study: str, series: str) -> Non
     connection.execute(_SET_CLASSES, ("\\".join(classes), study, series))
 
 
+def correct(connection: sqlite3.Connection, subject: Instance) -> None:
+    """Let a correction show: of a series, of a study, or of all studies that are, or were, a patient's."""
+    study, series, _ = uids_of(subject)
+    match subject.level:
+        case Level.SERIES:
+            for standing in connection.execute(_SERIES_STANDING, (study, series)).fetchall():
+                _replace_in_series(connection, study, series, *standing)
+        case Level.STUDY:
+            for standing in connection.execute(_STUDY_STANDING, (study,)).fetchall():
+                _replace_in_study(connection, study, *standing)
+        case Level.PATIENT:
+            for uid, *standing in connection.execute(_STUDIES_OF_PATIENT, (study, study)).fetchall():
+                _replace_in_study(connection, uid, *standing)
+        case Level.IMAGE:
+            pass  # nothing of an instance is corrected: see `FactKind.CORRECTED`
+
+
 def _replace_in_series(
     connection: sqlite3.Connection, study: str, series: str, ranked: str, row_id: int, header: bytes
 ) -> None:
-    stands = (ranked, row_id, *matched(header, Level.SERIES))
-    connection.execute(_REPLACE_IN_SERIES, (*stands, study, series))
+    kept = _of_series(connection, study, series, header)
+    connection.execute(_REPLACE_IN_SERIES, (ranked, row_id, *kept, study, series))
 
 
 def _replace_in_study(
     connection: sqlite3.Connection, study: str, ranked: str, row_id: int, header: bytes
 ) -> None:
-    stands = (ranked, row_id, patient_key(study, described(header)), *matched(header, Level.STUDY))
-    connection.execute(_REPLACE_IN_STUDY, (*stands, study))
+    kept = _of_study(connection, study, header)
+    connection.execute(_REPLACE_IN_STUDY, (ranked, row_id, *kept, study))
+
+
+def _of_series(connection: sqlite3.Connection, study: str, series: str, header: bytes) -> Sequence[object]:
+    """Return the columns of a series that follow from the header of the version that stands for it."""
+    of = corrections.correct(corrections.series(study, series, header), partial(facts_of, connection))
+    return (*matched(of.values, Level.SERIES), corrections.to_text(of.details))
+
+
+def _of_study(connection: sqlite3.Connection, study: str, header: bytes) -> Sequence[object]:
+    """Return the like of a study; note which patients it was said to belong to."""
+    of = corrections.correct(corrections.study(study, header), partial(facts_of, connection))
+    connection.execute(_FORGET_PATIENTS, (study,))
+    connection.executemany(_NOTE_PATIENT, ((key, study) for key in of.patients[:-1]))
+    details = corrections.to_text(of.details)
+    return (of.patients[-1], *matched(of.values, Level.STUDY), details)
 
 
 def _header(connection: sqlite3.Connection, row_id: int) -> bytes:

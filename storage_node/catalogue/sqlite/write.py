@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
-from cluster.nouns import Debt, Fact, Instance, Provenance
+from cluster.nouns import Debt, Fact, Instance, Provenance, Topic
 from storage_node.catalogue import schema
 from storage_node.catalogue.columns import (
     ROW_COLUMNS,
@@ -26,18 +26,21 @@ from storage_node.catalogue.protocol import Met, Row
 from storage_node.catalogue.sqlite import views
 from storage_node.catalogue.sqlite.read import facts_of
 from storage_node.catalogue.views import (
-    authority,
+    chosen,
     currency,
     fact_fingerprint,
-    hides,
     is_hidden,
     row_fingerprint,
-    ruling,
+    rulings,
 )
 
 _OF_INSTANCE: Final = "study_instance_uid = ? AND series_instance_uid = ? AND sop_instance_uid = ?"
 _SELECT_VERSIONS: Final = f"SELECT id, verified_at, {ROW_COLUMNS} FROM versions WHERE {_OF_INSTANCE}"
-_INSERT_VERSION: Final = insert(schema.versions)
+_NEXT_NUMBER: Final = (
+    "SELECT 1 + max(coalesce((SELECT max(id) FROM versions), 0),"
+    " coalesce((SELECT max(number) FROM facts), 0))"
+)
+_INSERT_VERSION: Final = insert(schema.versions, "id")
 _UPDATE_VERSION: Final = (
     "UPDATE versions SET received_at = ?, calling_ae = ?, called_ae = ?, source = ?, order_number = ?,"
     " verified_at = ?, key = ? WHERE id = ?"
@@ -49,8 +52,7 @@ _VERIFIED: Final = (
     f"UPDATE versions SET verified_at = ? WHERE {_OF_INSTANCE} AND digest = ? AND verified_at < ?"
 )
 _INSERT_FACT: Final = insert(schema.facts)
-_MARK_HOLDING: Final = f"UPDATE facts SET holds = (digest = ?) WHERE {_OF_INSTANCE}"
-_HAS_VERSION: Final = f"SELECT EXISTS (SELECT 1 FROM versions WHERE {_OF_INSTANCE})"
+_HOLD_NO_MORE: Final = f"UPDATE facts SET holds = 0 WHERE {_OF_INSTANCE} AND digest = ?"
 _INSERT_DEBT: Final = insert(schema.debts).replace("INSERT", "INSERT OR IGNORE", 1)
 _FORGIVE: Final = f"DELETE FROM debts WHERE site = ? AND {_OF_INSTANCE} AND digest = ?"
 _SETTLE: Final = (
@@ -89,13 +91,36 @@ def decide(connection: sqlite3.Connection, fact: Fact) -> None:
     if fact in known:
         return
     uids = uids_of(fact.instance)
-    holds = max((fact, *known), key=authority)
-    connection.execute(_INSERT_FACT, (*fact_row(fact), holds is fact))
-    connection.execute(_MARK_HOLDING, (holds.digest, *uids))
+    held, holding = rulings(known), rulings((fact, *known))
+    for past in held:
+        if past not in holding:
+            connection.execute(_HOLD_NO_MORE, (*uids, past.digest))
+    connection.execute(_INSERT_FACT, (*fact_row(fact), fact in holding, _next_number(connection)))
     views.summarise(connection, uids[0], entries=1, changed=fact_fingerprint(fact))
-    (has_version,) = connection.execute(_HAS_VERSION, uids).fetchone()
-    if has_version and hides(holds) != hides(ruling(known)):
-        views.turn(connection, fact.instance, hidden=hides(holds))
+    if fact not in holding:
+        return
+    match fact.kind.topic:
+        case Topic.CORRECTION:
+            views.correct(connection, fact.instance)
+        case Topic.DELETION | Topic.REJECTION if is_hidden(holding) != is_hidden(held):
+            views.turn(connection, fact.instance, hidden=is_hidden(holding))
+        case Topic.CHOICE:
+            _choose(connection, fact.instance, chosen(held), chosen(holding))
+        case _:
+            pass
+
+
+def _next_number(connection: sqlite3.Connection) -> int:
+    number: int
+    (number,) = connection.execute(_NEXT_NUMBER).fetchone()
+    return number
+
+
+def _versions_of(connection: sqlite3.Connection, instance: Instance) -> dict[str, _Held]:
+    return {
+        digest: _Held(row_id, time, row_of(instance, digest, *rest))
+        for row_id, time, digest, *rest in connection.execute(_SELECT_VERSIONS, uids_of(instance))
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +133,7 @@ class _Held:
 def add(connection: sqlite3.Connection, row: Row, verified_at: datetime) -> Met:
     """Add a row, or merge it into the one that is there; return what it met."""
     instance = row.version.instance
-    versions = {
-        digest: _Held(row_id, time, row_of(instance, digest, *rest))
-        for row_id, time, digest, *rest in connection.execute(_SELECT_VERSIONS, uids_of(instance))
-    }
+    versions = _versions_of(connection, instance)
     facts = facts_of(connection, instance)
     there = versions.get(row.version.digest)
     if there is None:
@@ -137,13 +159,13 @@ def _add_new(
 ) -> None:
     time = time_text(verified_at)
     hidden = is_hidden(facts)
+    row_id = _next_number(connection)
     kept = version_row(row, time, is_current=not versions, is_hidden=hidden)
-    row_id = connection.execute(_INSERT_VERSION, kept).lastrowid
-    assert row_id is not None
+    connection.execute(_INSERT_VERSION, (row_id, *kept))
     views.add_version(connection, row, row_id, is_new_instance=not versions, hidden=hidden)
     _summarise(connection, row, entries=1, changed=_fingerprint(row))
     if versions:
-        _mark_current(connection, versions, _Held(row_id, time, row))
+        _mark_current(connection, versions, _Held(row_id, time, row), chosen(facts))
 
 
 def _update(
@@ -160,14 +182,29 @@ def _update(
         return
     _summarise(connection, row, entries=0, changed=_fingerprint(before.row) ^ _fingerprint(row))
     if len(versions) > 1:
-        _mark_current(connection, versions, after)
+        _mark_current(connection, versions, after, chosen(facts))
     views.precede(connection, row, after.row_id, hidden=is_hidden(facts))
 
 
-def _mark_current(connection: sqlite3.Connection, versions: dict[str, _Held], changed: _Held) -> None:
+def _mark_current(
+    connection: sqlite3.Connection, versions: dict[str, _Held], changed: _Held, choice: str | None
+) -> None:
     """Mark the current version after one of them came, or changed."""
-    before = _current(versions.values())
-    current = _current({**versions, changed.row.version.digest: changed}.values())
+    before = _current(versions.values(), choice)
+    current = _current({**versions, changed.row.version.digest: changed}.values(), choice)
+    _replace_current(connection, before, current)
+
+
+def _choose(
+    connection: sqlite3.Connection, instance: Instance, before: str | None, choice: str | None
+) -> None:
+    """Mark the current version after one of them was chosen, or is not any more."""
+    versions = _versions_of(connection, instance).values()
+    if versions:
+        _replace_current(connection, _current(versions, before), _current(versions, choice))
+
+
+def _replace_current(connection: sqlite3.Connection, before: Row, current: Row) -> None:
     uids = uids_of(current.version.instance)
     digest = current.version.digest
     connection.execute(_MARK_CURRENT, (digest, *uids, digest))
@@ -175,8 +212,8 @@ def _mark_current(connection: sqlite3.Connection, versions: dict[str, _Held], ch
         views.list_classes(connection, *uids[:2])
 
 
-def _current(versions: Iterable[_Held]) -> Row:
-    return max((held.row for held in versions), key=currency)
+def _current(versions: Iterable[_Held], choice: str | None) -> Row:
+    return max((held.row for held in versions), key=lambda row: currency(row, choice))
 
 
 def _summarise(connection: sqlite3.Connection, row: Row, *, entries: int, changed: int) -> None:

@@ -81,11 +81,16 @@ def debt(of: Row, site: str = "b") -> Debt:
 
 
 def fact(
-    about: Row | Instance, epoch: int = 1, kind: FactKind = FactKind.DELETED, reason: str = "asked for"
+    about: Row | Instance,
+    epoch: int = 1,
+    kind: FactKind = FactKind.DELETED,
+    reason: str = "asked for",
+    *,
+    details: tuple[tuple[str, str], ...] = (),
 ) -> Fact:
-    """Make a fact about a row's instance; a deletion, if not said otherwise."""
+    """Make a fact about a row's instance, or another subject; a deletion, if not said otherwise."""
     instance = about.version.instance if isinstance(about, Row) else about
-    return Fact(instance, epoch, kind, BEGIN + timedelta(hours=epoch), "somebody", reason)
+    return Fact(instance, epoch, kind, BEGIN + timedelta(hours=epoch), "somebody", reason, details)
 
 
 async def add(catalogue: Catalogue, row: Row, debts: Sequence[Debt] = ()) -> int:

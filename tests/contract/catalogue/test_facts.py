@@ -112,8 +112,8 @@ async def test_what_is_deleted_counts_nowhere_and_says_so(catalogue: Catalogue, 
         assert (match.studies, match.series, match.instances) == (1, 1, 1), level
         assert (match.version, match.sop_classes) == (shown.version, (CT,)), level
     first, second = await find(catalogue, Level.IMAGE)
-    assert (first.instances, first.ruling, first.version) == (0, deleted, again.version)
-    assert (second.instances, second.ruling, second.version) == (1, None, shown.version)
+    assert (first.instances, first.rulings, first.version) == (0, (deleted,), again.version)
+    assert (second.instances, second.rulings, second.version) == (1, (), shown.version)
     counts = await catalogue.counts()
     assert (counts.instances, counts.versions) == (1, 3)
     assert len(await catalogue.rows_of(hidden.version.instance)) == 2, "the rows stay"
@@ -164,7 +164,7 @@ async def test_what_is_revived_is_as_it_was(catalogue: Catalogue) -> None:
     ]
     assert after == before
     assert await catalogue.counts() == counts
-    assert [match.ruling for match in await find(catalogue, Level.IMAGE)] == [revived, None]
+    assert [match.rulings for match in await find(catalogue, Level.IMAGE)] == [(revived,), ()]
 
 
 async def test_of_an_epoch_a_deletion_holds_and_an_older_fact_changes_nothing(catalogue: Catalogue) -> None:

@@ -11,14 +11,15 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cluster.nouns import Fact, FactKind, Instance, Level
+from cluster.nouns import Fact, Level
 from storage_node.catalogue.attributes import ATTRIBUTES, KEPT, normal
 from storage_node.catalogue.matching import Key, Like, OneOf, Query, Within
 from storage_node.catalogue.memory import MemoryCatalogue
 from storage_node.catalogue.protocol import Catalogue, Counts, Match, Row, StudySummary
 from storage_node.catalogue.sqlite.catalogue import SqliteCatalogue
 from tests.contract.catalogue.conftest import IDENTITY, Make
-from tests.contract.catalogue.rows import CT, MR, add, fact, row
+from tests.contract.catalogue.facts import facts as facts_about
+from tests.contract.catalogue.rows import CT, MR, add, row
 from tests.postgresql import Databases
 
 _TEXT = st.sampled_from([None, "", "A", "a", "B1", "B2", "B*", "A\\B1", "C=A", "[B1]"])
@@ -43,19 +44,6 @@ _ROWS = st.lists(
         number=st.sampled_from([None, "1", " 01", "2\\3"]),
     ),
     max_size=10,
-)
-_FACTS = st.lists(
-    st.builds(
-        lambda study, series, sop, epoch, kind: fact(
-            Instance(f"1.{study}", f"1.{study}.{series}", f"1.{study}.{series}.{sop}"), epoch, kind
-        ),
-        study=st.integers(1, 3),
-        series=st.integers(1, 2),
-        sop=st.integers(1, 2),
-        epoch=st.integers(1, 2),
-        kind=st.sampled_from(list(FactKind)),
-    ),
-    max_size=4,
 )
 _TEXTS = [a for a in KEPT if a.column in ("patient_name", "patient_id", "modality")]
 _DATES = [a for a in KEPT if a.column == "study_date"]
@@ -137,8 +125,9 @@ def _compare(fresh: Make, examples: int) -> None:
     """Compare catalogues, to each of which the same came in another order, with the reference."""
 
     @settings(max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-    @given(rows=_ROWS, facts=_FACTS, query=_QUERIES, data=st.data())
-    def check(rows: list[Row], facts: list[Fact], query: Query, data: st.DataObject) -> None:
+    @given(rows=_ROWS, query=_QUERIES, data=st.data())
+    def check(rows: list[Row], query: Query, data: st.DataObject) -> None:
+        facts = data.draw(facts_about(rows))
         shuffled: list[Row | Fact] = data.draw(st.permutations([*rows, *rows[:3], *facts, *facts[:2]]))
 
         async def compare() -> None:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from cluster.nouns import BLOCK_BYTES
+from cluster.nouns import BLOCK_BYTES, FactKind
 from cluster.settings import Upkeep
 from storage_node.catalogue.views import is_hidden
 from storage_node.grid.tasks import Tasks
@@ -45,7 +45,7 @@ async def stream(c: Cluster) -> str:
 
 
 async def delete(c: Cluster) -> str:
-    return (await c.grid.delete(INSTANCE, by="ann", reason="")).digest
+    return (await c.grid.decide(INSTANCE, FactKind.DELETED, by="ann", reason="")).digest
 
 
 async def store_again(c: Cluster) -> str:

@@ -63,7 +63,7 @@ async def test_what_was_stored_is_never_removed_however_it_was_stored() -> None:
     clock = Clock()
     async with cluster(now=clock) as c:
         (digest,) = await store(c, 1)
-        await c.grid.delete(arrival(1).instance, by="somebody", reason="test")
+        await c.grid.decide(arrival(1).instance, FactKind.DELETED, by="somebody", reason="test")
         for number, instance in ((2, arrival(2).instance), (3, None)):
             async with await c.grid.stream(instance) as stream:
                 await stream.write([bytes(BLOCK_BYTES), b"end"])

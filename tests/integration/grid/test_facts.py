@@ -33,7 +33,7 @@ FAULTS: list[tuple[str, Fault] | None] = [
 
 
 async def delete(c: Cluster) -> Fact:
-    return await c.grid.delete(INSTANCE, by="ann", reason="wrong patient")
+    return await c.grid.decide(INSTANCE, FactKind.DELETED, by="ann", reason="wrong patient")
 
 
 async def knowers(c: Cluster, fact: Fact) -> set[str]:
@@ -74,9 +74,9 @@ async def test_a_deletion_is_an_object_and_a_row_at_each_site(tmp_path: Path) ->
 async def test_deleted_revived_deleted_and_no_decision_twice() -> None:
     async with cluster() as c:
         decided = []
-        for decide in (c.grid.delete, c.grid.revive, c.grid.delete):
-            fact = await decide(INSTANCE, by="ann", reason="")
-            assert await decide(INSTANCE, by="bob", reason="again") == fact
+        for kind in (FactKind.DELETED, FactKind.REVIVED, FactKind.DELETED):
+            fact = await c.grid.decide(INSTANCE, kind, by="ann", reason="")
+            assert await c.grid.decide(INSTANCE, kind, by="bob", reason="again") == fact
             decided.append((fact.epoch, fact.kind))
         assert decided == [(1, FactKind.DELETED), (2, FactKind.REVIVED), (3, FactKind.DELETED)]
 
@@ -190,7 +190,7 @@ async def test_a_decision_made_while_a_site_is_away_holds_over_what_that_site_kn
         await delete(c)
         c["c"].fail(Fault.BEFORE)
         await c.grid.sites.probe()
-        fact = await c.grid.revive(INSTANCE, by="ann", reason="by mistake")
+        fact = await c.grid.decide(INSTANCE, FactKind.REVIVED, by="ann", reason="by mistake")
         await check_decided(c, fact)
         await c.heal()
         await c.repair()

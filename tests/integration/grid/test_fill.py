@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from cluster.nouns import BLOCK_BYTES, Membership
+from cluster.nouns import BLOCK_BYTES, FactKind, Membership
 from storage_node.catalogue.views import is_hidden
 from storage_node.grid import health
 from storage_node.site.failing import Call, Fault
@@ -29,7 +29,7 @@ async def test_a_site_that_came_back_empty_gets_everything_and_then_its_vote() -
         async with await c.grid.stream(arrival(50).instance) as stream:
             await stream.write([bytes(BLOCK_BYTES), b"the end"])
             await stream.complete(arrival(50))
-        await c.grid.delete(arrival(1).instance, by="somebody", reason="test")
+        await c.grid.decide(arrival(1).instance, FactKind.DELETED, by="somebody", reason="test")
         await c.replace("b")
         assert not (await verify(c.grid)).complete
         report = await fill(c)

@@ -23,7 +23,7 @@ async def listed(c: Cluster) -> Report:
 async def test_nothing_is_missing_where_everything_is(tmp_path: Path) -> None:
     async with cluster(tmp_path) as c:
         await store(c, *range(3))
-        await c.grid.delete(arrival(1).instance, by="somebody", reason="test")
+        await c.grid.decide(arrival(1).instance, FactKind.DELETED, by="somebody", reason="test")
         told: list[tuple[int, int]] = []
         report = await Listing(c.grid, UPKEEP).run_once(lambda done, of: told.append((done, of)))
         assert report == Report(rows=12, missing=0, facts_found=0, not_listed=())
@@ -64,7 +64,7 @@ async def test_a_streamed_version_that_lacks_its_object_or_its_manifest_is_noted
 async def test_a_fact_whose_object_is_gone_or_wrong_is_noted_and_comes_back(harm: str) -> None:
     async with cluster() as c:
         await store(c, 1)
-        fact = await c.grid.delete(arrival(1).instance, by="somebody", reason="test")
+        fact = await c.grid.decide(arrival(1).instance, FactKind.DELETED, by="somebody", reason="test")
         if harm == "gone":
             del memory(c, "c").objects[keys.fact_key(fact)]
         else:
@@ -92,7 +92,7 @@ async def test_a_fact_or_a_manifest_beside_a_key_that_cannot_be_written_will_do(
         async with await c.grid.stream(arrival(1).instance) as stream:
             await stream.write([bytes(BLOCK_BYTES), b"the end"])
             version = (await stream.complete(arrival(1))).version
-        fact = await c.grid.delete(arrival(1).instance, by="somebody", reason="test")
+        fact = await c.grid.decide(arrival(1).instance, FactKind.DELETED, by="somebody", reason="test")
         wedged = {keys.fact_key(fact), keys.manifest_key(version.instance, version.digest)}
         c["b"].objects.script = lambda call: (
             Fault.OBJECT if call.key in wedged and call.method != "list" else None

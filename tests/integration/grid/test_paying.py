@@ -78,7 +78,7 @@ async def test_a_fact_is_paid_with_its_object_and_its_row_and_its_debt_is_gone()
     async with cluster() as c:
         await store(c, 1)
         await lose(c, "c")
-        fact = await c.grid.delete(arrival(1).instance, by="somebody", reason="test")
+        fact = await c.grid.decide(arrival(1).instance, FactKind.DELETED, by="somebody", reason="test")
         assert {("c", fact.digest)} == await c.debts()
         await c.heal()
         report = await Repair(c.grid, UPKEEP).run_once()
@@ -91,7 +91,7 @@ async def test_a_fact_is_paid_with_its_object_and_its_row_and_its_debt_is_gone()
 async def test_a_fact_whose_key_cannot_be_written_comes_to_another() -> None:
     async with cluster() as c:
         await store(c, 1)
-        fact = await c.grid.delete(arrival(1).instance, by="somebody", reason="test")
+        fact = await c.grid.decide(arrival(1).instance, FactKind.DELETED, by="somebody", reason="test")
         wedge(c, "b", keys.fact_key(fact))
         await c["a"].inner.owe([Debt("b", fact.instance, fact.digest)])
         await Repair(c.grid, UPKEEP).run_once()
@@ -109,7 +109,7 @@ async def test_what_was_deleted_comes_to_a_site_with_its_facts_before_its_row() 
     async with cluster() as c:
         await lose(c, "c")
         await store(c, 1)
-        await c.grid.delete(arrival(1).instance, by="somebody", reason="test")
+        await c.grid.decide(arrival(1).instance, FactKind.DELETED, by="somebody", reason="test")
         await c.heal()
         hidden_when_added: list[bool] = []
         inner_add = c["c"].inner.add
@@ -128,7 +128,7 @@ async def test_repair_revives_nothing() -> None:
     async with cluster() as c:
         await lose(c, "c")
         await store(c, 1)
-        fact = await c.grid.delete(arrival(1).instance, by="somebody", reason="test")
+        fact = await c.grid.decide(arrival(1).instance, FactKind.DELETED, by="somebody", reason="test")
         await c.heal()
         await Repair(c.grid, UPKEEP).run_once()
         for site in c.sites.values():
@@ -210,7 +210,7 @@ async def test_a_debt_stays_if_anything_fails(method: str, fault: Fault) -> None
     async with cluster() as c:
         await lose(c, "c")
         (digest,) = await store(c, 1)
-        fact = await c.grid.delete(arrival(1).instance, by="somebody", reason="test")
+        fact = await c.grid.decide(arrival(1).instance, FactKind.DELETED, by="somebody", reason="test")
         await c.heal()
         c["c"].fail(fault, method)
         await Repair(c.grid, UPKEEP).run_once()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from cluster.nouns import Debt
+from cluster.nouns import Debt, FactKind
 from storage_node.grid import keys
 from storage_node.site.failing import Fault
 from storage_node.upkeep.repair import Repair
@@ -104,7 +104,7 @@ async def test_only_a_deep_verify_reads_what_the_copies_hold() -> None:
 async def test_a_fact_that_lacks_its_row_or_its_object_is_counted() -> None:
     async with cluster() as c:
         await store(c, 1)
-        fact = await c.grid.delete(arrival(1).instance, by="somebody", reason="test")
+        fact = await c.grid.decide(arrival(1).instance, FactKind.DELETED, by="somebody", reason="test")
         found = await verify(c.grid)
         assert (found.facts, found.complete) == (1, True)
         del memory(c, "b").objects[keys.fact_key(fact)]

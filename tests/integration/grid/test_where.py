@@ -20,7 +20,7 @@ async def test_versions_facts_and_copies_are_told(tmp_path: Path) -> None:
     async with cluster(tmp_path) as c:
         first = await c.grid.store(arrival(1), [b"first"])
         second = await c.grid.store(arrival(1), [b"second"])
-        await c.grid.delete(arrival(1).instance, by="somebody", reason="test")
+        await c.grid.decide(arrival(1).instance, FactKind.DELETED, by="somebody", reason="test")
         (tmp_path / "a/objects" / first.version.key).unlink()
         (tmp_path / "b/objects" / first.version.key).write_bytes(b"longer than it was")
         await lose(c, "c")

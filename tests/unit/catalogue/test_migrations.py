@@ -115,7 +115,7 @@ def test_the_migrations_lead_to_the_schema_of_the_code(file: Path) -> None:
             sql for (sql,) in connection.exec_driver_sql("SELECT sql FROM sqlite_master WHERE type = 'table'")
         }
     engine.dispose()
-    assert sum("WITHOUT ROWID" in sql for sql in made) == 4
+    assert sum("WITHOUT ROWID" in sql for sql in made) == 5
 
 
 def test_the_code_is_written_for_the_last_migration() -> None:

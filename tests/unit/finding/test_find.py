@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.nouns import Fact, FactKind, Instance, Level, SiteIdentity
+from cluster.nouns import Fact, FactKind, Level, SiteIdentity
 from storage_node.catalogue.matching import Query, by_uids
 from storage_node.catalogue.memory import MemoryCatalogue
 from storage_node.catalogue.protocol import CatalogueUnavailable, Match, Row
 from storage_node.grid.find import Finding, NoCatalogue
-from tests.contract.catalogue.rows import CT, MR, add, fact, row
+from tests.contract.catalogue.facts import facts
+from tests.contract.catalogue.rows import CT, MR, add, row
 
 STUDIES = Query(Level.STUDY)
 
@@ -91,20 +92,7 @@ _ROWS = st.lists(
 )
 
 
-_FACTS = st.lists(
-    st.builds(
-        lambda study, series, sop, epoch, kind: fact(
-            Instance(f"1.{study}", f"1.{study}.{series}", f"1.{study}.{series}.{sop}"), epoch, kind
-        ),
-        study=st.integers(1, 2),
-        series=st.integers(1, 2),
-        sop=st.integers(1, 3),
-        epoch=st.integers(1, 2),
-        kind=st.sampled_from(list(FactKind)),
-    ),
-    max_size=4,
-)
-_PARTS = st.tuples(_ROWS, _FACTS)
+_PARTS = _ROWS.flatmap(lambda rows: st.tuples(st.just(rows), facts(rows, studies=2, sops=3)))
 
 
 @settings(max_examples=300, deadline=None)
@@ -113,8 +101,14 @@ def test_two_catalogues_answer_as_one_with_the_union(
     one: tuple[list[Row], list[Fact]], other: tuple[list[Row], list[Fact]], level: Level
 ) -> None:
     async def compare() -> None:
-        union = await _holding("union", one[0] + other[0], one[1] + other[1])
-        catalogues = [await _holding("a", *one), await _holding("b", *other)]
+        facts = one[1] + other[1]
+        union = await _holding("union", one[0] + other[0], facts)
+        # A patient is found by what was corrected where one catalogue knows that and has the row.
+        both = [each for each in facts if level is Level.PATIENT and each.kind is FactKind.CORRECTED]
+        catalogues = [
+            await _holding("a", one[0], one[1] + both),
+            await _holding("b", other[0], other[1] + both),
+        ]
         found = [match async for match in Finding(catalogues, Query(level), 100, needed=2)]
         expected = [match async for match in union.find(Query(level), 100) if match.instances]
         if level is Level.IMAGE:  # an instance has the modality of its series, as each catalogue knows it

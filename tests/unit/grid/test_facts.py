@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.nouns import Fact, FactKind, Instance
-from storage_node.catalogue.views import is_hidden
+from cluster.nouns import Fact, FactKind, Instance, Topic
+from storage_node.catalogue.views import is_hidden, ruling, rulings
 from storage_node.grid.facts import STORED_AGAIN, decision, to_be_shown
 
 INSTANCE = Instance("1", "1.2", "1.2.3")
@@ -53,7 +53,24 @@ def test_what_is_so_already_is_written_again_as_it_was() -> None:
 def test_a_decision_holds_over_whatever_was_known(sites: dict[str, list[Fact]], kind: FactKind) -> None:
     decided = decide(list(sites.values()), kind)
     everything = [known for facts in sites.values() for known in facts]
-    assert is_hidden([*everything, decided]) == (kind is DELETED)
+    held = ruling([*everything, decided], kind.topic)
+    assert held is not None
+    assert (held.kind, held.epoch) == (kind, decided.epoch)
+
+
+@given(st.lists(KNOWN))
+def test_what_was_deleted_or_rejected_is_hidden_until_it_is_taken_back(facts: list[Fact]) -> None:
+    deletion, rejection = ruling(facts), ruling(facts, Topic.REJECTION)
+    deleted = deletion is not None and deletion.kind is not REVIVED
+    rejected = rejection is not None and rejection.kind is FactKind.REJECTED
+    assert is_hidden(facts) == (deleted or rejected)
+    assert is_hidden(rulings(facts)) == is_hidden(facts)
+
+
+def test_at_the_same_time_a_deletion_holds_over_a_revival_and_that_over_a_purge() -> None:
+    purged, revived, deleted = (fact(2, kind) for kind in (FactKind.PURGED, REVIVED, DELETED))
+    assert ruling([purged, revived]) == revived
+    assert ruling([purged, revived, deleted]) == deleted
 
 
 def show(met: dict[str, list[Fact]]) -> Fact | None:
@@ -81,4 +98,13 @@ def test_a_revival_that_some_lack_is_written_again() -> None:
 def test_an_instance_is_shown_by_each_site_that_knows_what_was_decided(met: dict[str, list[Fact]]) -> None:
     needed = show(met)
     for facts in met.values():
-        assert not is_hidden([*facts, *([needed] if needed else [])])
+        shown = ruling([*facts, *([needed] if needed else [])])
+        assert shown is None or shown.kind is REVIVED
+
+
+def test_what_is_rejected_stays_so_when_it_is_sent_again() -> None:
+    rejected = fact(1, FactKind.REJECTED)
+    assert show({"a": [rejected], "b": [rejected]}) is None
+    needed = show({"a": [rejected, fact(1, DELETED)], "b": []})
+    assert needed is not None
+    assert is_hidden([rejected, fact(1, DELETED), needed])
