@@ -15,6 +15,7 @@ from typing import Final
 from rich.console import Console
 
 from tests.bench import (
+    catalogue_rows,
     figures,
     header_work,
     memory,
@@ -36,6 +37,7 @@ PARTS: Final[dict[str, Callable[[Bench], list[Figure]]]] = {
     for part in (
         *(receive, store, header_work, memory, start),
         *(minio_ingest, minio_get, minio_hung, minio_large, minio_refill),
+        *(catalogue_rows,),
     )
 }
 _LOG_TAIL_LINES: Final = 15
@@ -51,6 +53,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     terminal = Console(stderr=True)
     folder = Path(tempfile.mkdtemp(prefix="atria-bench-", dir=arguments.folder))
+    folder.chmod(0o755)  # a PostgreSQL server that root starts runs as another user, and must get into it
     try:
         with terminal.status("starting") as status:
             plan = QUICK if arguments.quick else Plan()

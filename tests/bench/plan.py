@@ -38,6 +38,9 @@ class Plan:
     minio_refilled: int = 600
     """Instances that an empty site is filled with."""
     minio_refills: int = 3
+    catalogue_rounds: int = 5
+    catalogue_rows: int = 6000
+    """Rows that are added in one turn."""
 
 
 QUICK: Final = Plan(
@@ -59,6 +62,8 @@ QUICK: Final = Plan(
     minio_large_rounds=1,
     minio_refilled=24,
     minio_refills=1,
+    catalogue_rounds=1,
+    catalogue_rows=200,
 )
 
 

@@ -113,6 +113,31 @@ def resident_memory_bytes(pid: int) -> int:
     return _memory(pid, "VmRSS:")
 
 
+def cpu_seconds(pid: int) -> float:
+    """Return what a process, its children, and those of them that ended have spent, in user and kernel mode.
+
+    Raises
+    ------
+    Broken
+        There is no such process.
+    """
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()
+        ticks = sum(_ticks(one) for one in (str(pid), *children))
+    except OSError as error:
+        raise Broken(f"process {pid} is gone: {error}") from error
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _ticks(pid: str) -> int:
+    """Return utime, stime, cutime and cstime; a child that has just ended is counted by its parent."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text("ascii")
+    except FileNotFoundError:
+        return 0
+    return sum(map(int, stat.rpartition(")")[2].split()[11:15]))
+
+
 def _memory(pid: int, key: str) -> int:
     try:
         lines = Path(f"/proc/{pid}/status").read_text("ascii").splitlines()
