@@ -24,6 +24,7 @@ from tests.bench import (
     minio_ingest,
     minio_large,
     minio_refill,
+    postgresql_ingest,
     receive,
     start,
     store,
@@ -37,7 +38,7 @@ PARTS: Final[dict[str, Callable[[Bench], list[Figure]]]] = {
     for part in (
         *(receive, store, header_work, memory, start),
         *(minio_ingest, minio_get, minio_hung, minio_large, minio_refill),
-        *(catalogue_rows,),
+        *(postgresql_ingest, catalogue_rows),
     )
 }
 _LOG_TAIL_LINES: Final = 15

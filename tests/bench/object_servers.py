@@ -15,6 +15,8 @@ from typing import Final
 
 from deploy.errors import UserError
 from deploy.minio import MinioServer, RootCredentials
+from deploy.postgresql import PostgresqlServer
+from deploy.postgresql_sites import DATABASE
 from tests.bench import bare_s3, cluster
 from tests.bench.bare_s3 import Bucket
 from tests.bench.cluster import Cluster
@@ -66,8 +68,16 @@ class ObjectServers:
         _start(server)
 
     @contextlib.contextmanager
-    def atria(self, *, workers: int = 2) -> Iterator[Cluster]:
-        """Run a cluster whose sites these are, with SQLite catalogues, until the block is left.
+    def atria(
+        self, *, workers: int = 2, catalogues: Mapping[str, PostgresqlServer] | None = None
+    ) -> Iterator[Cluster]:
+        """Run a cluster whose sites these are, until the block is left.
+
+        Parameters
+        ----------
+        workers : int
+        catalogues : mapping of str to PostgresqlServer, optional
+            Where each site has its catalogue; in files of SQLite when it is not given.
 
         Raises
         ------
@@ -75,7 +85,7 @@ class ObjectServers:
             It cannot be made, or does not start.
         """
         config = self.folder / "atria.toml"
-        config.write_text("".join(map(self._site, self.servers)), "utf-8")
+        config.write_text("".join(self._site(name, catalogues) for name in self.servers), "utf-8")
         data = self.folder / "cluster"
         made = subprocess.run(
             cluster.atria_command("site init", data, config), capture_output=True, text=True, check=False
@@ -85,11 +95,16 @@ class ObjectServers:
         with cluster.atria(data, workers=workers, config=config) as running:
             yield running
 
-    def _site(self, name: str) -> str:
-        catalogue = self.folder / f"site-{name}" / "catalogue.sqlite"
+    def _site(self, name: str, catalogues: Mapping[str, PostgresqlServer] | None) -> str:
+        if catalogues is None:
+            file = self.folder / f"site-{name}" / "catalogue.sqlite"
+            catalogue = f'catalogue = "sqlite:///{file}"'
+        else:
+            server = catalogues[name]
+            catalogue = f'catalogue = "{server.url(DATABASE)}"\ncatalogue_passfile = "{server.passfile}"'
         return (
             f'[[sites]]\nname = "{name}"\nobjects = "s3://{BUCKET}"\n'
-            f'endpoint = "{self.servers[name].endpoint}"\ncatalogue = "sqlite:///{catalogue}"\n'
+            f'endpoint = "{self.servers[name].endpoint}"\n{catalogue}\n'
         )
 
 
@@ -124,9 +139,13 @@ def object_servers(folder: Path) -> Iterator[ObjectServers]:
 
 @contextlib.contextmanager
 def cluster_and_servers(
-    bench: Bench, part: str, *, workers: int = 2
+    bench: Bench,
+    part: str,
+    *,
+    workers: int = 2,
+    catalogues: Mapping[str, PostgresqlServer] | None = None,
 ) -> Iterator[tuple[Cluster, ObjectServers]]:
-    """Run a cluster over three servers, in a folder of the part's own.
+    """Run a cluster over three servers (`ObjectServers.atria`), in a folder of the part's own.
 
     Raises
     ------
@@ -134,7 +153,10 @@ def cluster_and_servers(
         One of them did not start.
     """
     bench.note("starting three MinIO servers, and a cluster over them")
-    with object_servers(bench.folder / part) as servers, servers.atria(workers=workers) as atria:
+    with (
+        object_servers(bench.folder / part) as servers,
+        servers.atria(workers=workers, catalogues=catalogues) as atria,
+    ):
         yield atria, servers
 
 

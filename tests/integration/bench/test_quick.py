@@ -18,7 +18,7 @@ _RUNS = [
     ["minio-ingest", "minio-get"],
     ["minio-hung", "minio-large"],
     ["minio-refill"],
-    ["catalogue-rows"],
+    ["postgresql-ingest", "catalogue-rows"],
 ]
 
 
