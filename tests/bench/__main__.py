@@ -15,6 +15,7 @@ from typing import Final
 from rich.console import Console
 
 from tests.bench import (
+    catalogue_million,
     catalogue_rows,
     figures,
     header_work,
@@ -38,7 +39,7 @@ PARTS: Final[dict[str, Callable[[Bench], list[Figure]]]] = {
     for part in (
         *(receive, store, header_work, memory, start),
         *(minio_ingest, minio_get, minio_hung, minio_large, minio_refill),
-        *(postgresql_ingest, catalogue_rows),
+        *(postgresql_ingest, catalogue_rows, catalogue_million),
     )
 }
 _LOG_TAIL_LINES: Final = 15

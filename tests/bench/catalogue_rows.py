@@ -19,13 +19,11 @@ from tests.bench.figures import Bar, Figure, Leg, interleaved
 from tests.bench.object_servers import NAMES
 from tests.bench.plan import Bench
 from tests.bench.processes import Broken, cpu_seconds
-from tests.bench.row_writer import READY, RowJob, RowResult
+from tests.bench.row_writer import READY, STUDIES, RowJob, RowResult
 
 PART: Final = "catalogue-rows"
 _BAR: Final = Bar(3000, at_least=True)
 _TIMEOUT_S: Final = 120.0
-_STUDIES_APART: Final = 100
-"""Between the first studies of two processes: more than one process has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +75,7 @@ class _Turns:
         self._servers = servers
         self._places = places
         self._count = count
-        self._studies = itertools.count(step=_STUDIES_APART)
+        self._studies = itertools.count(step=STUDIES)
         self.spent: dict[str, list[_Spent]] = {contender.name: [] for contender in _CONTENDERS}
 
     def of(self, contender: _Contender) -> Leg:

@@ -41,6 +41,20 @@ class Plan:
     catalogue_rounds: int = 5
     catalogue_rows: int = 6000
     """Rows that are added in one turn."""
+    few_studies: int = 10_000
+    many_studies: int = 1_300_000
+    listed_studies: int = 40
+    """Of them, those that are listed instance by instance."""
+    catalogue_finds: int = 50
+    """Of each kind in a round, each of another value."""
+    catalogue_adds: int = 200
+    """In a turn."""
+    found_studies: int = 10_000
+    find_rounds: int = 5
+    find_seconds: float = 2.0
+    rebuilt_instances: int = 3000
+    """1.6 GB at each of three sites."""
+    rebuilds: int = 3
 
 
 QUICK: Final = Plan(
@@ -64,6 +78,16 @@ QUICK: Final = Plan(
     minio_refills=1,
     catalogue_rounds=1,
     catalogue_rows=200,
+    few_studies=100,
+    many_studies=2000,
+    listed_studies=2,
+    catalogue_finds=4,
+    catalogue_adds=16,
+    found_studies=80,
+    find_rounds=1,
+    find_seconds=0.3,
+    rebuilt_instances=24,
+    rebuilds=1,
 )
 
 

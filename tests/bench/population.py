@@ -63,16 +63,28 @@ _GIVEN: Final = (
     *("Quentin", "René", "Rita", "Samir", "Sofía", "Søren", "Tomáš", "Ursula", "Vera", "Wim", "Yusuf", "Zoë"),
 )
 _JAPANESE_FAMILIES: Final = (
-    *(("Satou", "佐藤", "さとう"), ("Suzuki", "鈴木", "すずき"), ("Takahashi", "高橋", "たかはし")),
-    *(("Tanaka", "田中", "たなか"), ("Itou", "伊藤", "いとう"), ("Watanabe", "渡辺", "わたなべ")),
-    *(("Yamamoto", "山本", "やまもと"), ("Nakamura", "中村", "なかむら"), ("Yamada", "山田", "やまだ")),
-    *(("Kobayashi", "小林", "こばやし"), ("Katou", "加藤", "かとう"), ("Yoshida", "吉田", "よしだ")),
+    (
+        *(("Yama", "山", "やま"), ("Kawa", "川", "かわ"), ("Ishi", "石", "いし"), ("Taka", "高", "たか")),
+        *(("Naka", "中", "なか"), ("Matsu", "松", "まつ"), ("Mura", "村", "むら"), ("Mori", "森", "もり")),
+        *(("Oo", "大", "おお"), ("Ko", "小", "こ"), ("Nishi", "西", "にし"), ("Kita", "北", "きた")),
+    ),
+    (
+        *(("da", "田", "だ"), ("moto", "本", "もと"), ("guchi", "口", "ぐち"), ("shima", "島", "しま")),
+        *(("hara", "原", "はら"), ("no", "野", "の"), ("i", "井", "い"), ("gami", "上", "がみ")),
+        *(("sawa", "沢", "さわ"), ("mori", "森", "もり")),
+    ),
 )
 _JAPANESE_GIVEN: Final = (
-    *(("Tarou", "太郎", "たろう"), ("Hanako", "花子", "はなこ"), ("Kenji", "健二", "けんじ")),
-    *(("Yuki", "雪", "ゆき"), ("Hiroshi", "浩", "ひろし"), ("Sakura", "桜", "さくら")),
-    *(("Makoto", "誠", "まこと"), ("Aiko", "愛子", "あいこ"), ("Akira", "明", "あきら")),
+    (
+        *(("Ken", "健", "けん"), ("Masa", "正", "まさ"), ("Yoshi", "義", "よし"), ("Kazu", "和", "かず")),
+        *(("Haru", "春", "はる"), ("Aki", "秋", "あき"), ("Tomo", "友", "とも"), ("Mi", "美", "み")),
+    ),
+    (
+        *(("ichi", "一", "いち"), ("ji", "二", "じ"), ("ta", "太", "た"), ("ya", "也", "や")),
+        *(("ko", "子", "こ"), ("mi", "美", "み"), ("e", "恵", "え"), ("hiko", "彦", "ひこ")),
+    ),
 )
+"""First and second parts: in letters, in ideographs, in kana."""
 _REGIONS: Final = ("skull", "thorax", "abdomen", "pelvis", "knee left", "knee right", "spine", "hand", "foot")
 
 
@@ -143,9 +155,11 @@ def _name(chance: int) -> str:
     """Return a name; the first of each list are those of many, the last those of few."""
     is_japanese, chance = chance % 100 < _JAPANESE_PERCENT, chance // 100
     if is_japanese:
-        family, chance = _pick(_JAPANESE_FAMILIES, chance)
-        given, chance = _pick(_JAPANESE_GIVEN, chance)
-        return "=".join(map("^".join, zip(family, given, strict=True)))
+        parts = []
+        for among in (*_JAPANESE_FAMILIES, *_JAPANESE_GIVEN):
+            part, chance = _pick(among, chance)
+            parts.append(part)
+        return "=".join(f"{one}{two}^{three}{four}" for one, two, three, four in zip(*parts, strict=True))
     stem, chance = _pick_skewed(_STEMS, chance)
     end, chance = _pick_skewed(_ENDS, chance)
     first, chance = _pick_skewed(_GIVEN, chance)

@@ -27,7 +27,7 @@ from tests.bench.catalogue_servers import IDENTITY
 from tests.bench.ct_rows import ct_row
 
 READY: Final = "ready"
-_STUDIES: Final = 24
+STUDIES: Final = 24
 """That instances come of at the same time."""
 
 
@@ -53,9 +53,16 @@ class RowResult:
     """Of this process."""
 
 
-async def add(catalogues: Sequence[Catalogue], rows: Sequence[Row], at_once: int) -> None:
+def rows(first_study: int, count: int) -> Iterator[Row]:
+    """Yield rows of some studies of the population, as if they came at the same time."""
+    studies = [population.study(first_study + number) for number in range(STUDIES)]
+    for number in range(count):
+        yield ct_row(studies[number % STUDIES], number // STUDIES)
+
+
+async def add(catalogues: Sequence[Catalogue], new: Sequence[Row], at_once: int) -> None:
     """Add rows, each at all catalogues, so many at once."""
-    left = iter(rows)
+    left = iter(new)
 
     async def work() -> None:
         for row in left:
@@ -74,19 +81,13 @@ async def _run(job: RowJob) -> RowResult:
             catalogue = PostgresqlCatalogue(IDENTITY.name, Location(url, Path(passfile)), IDENTITY)
             stack.push_async_callback(catalogue.close)
             catalogues.append(catalogue)
-        first, *rows = _rows(job)
+        first, *others = rows(job.first_study, job.count + 1)
         await add(catalogues, [first], 1)
         print(READY, flush=True)
         sys.stdin.readline()
         began, cpu_before = time.perf_counter(), time.process_time()
-        await add(catalogues, rows, job.at_once)
-        return RowResult(len(rows), time.perf_counter() - began, time.process_time() - cpu_before)
-
-
-def _rows(job: RowJob) -> Iterator[Row]:
-    studies = [population.study(job.first_study + number) for number in range(_STUDIES)]
-    for number in range(job.count + 1):
-        yield ct_row(studies[number % _STUDIES], number // _STUDIES)
+        await add(catalogues, others, job.at_once)
+        return RowResult(len(others), time.perf_counter() - began, time.process_time() - cpu_before)
 
 
 def main() -> None:
