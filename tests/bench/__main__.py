@@ -18,6 +18,7 @@ from tests.bench import (
     catalogue_million,
     catalogue_rows,
     figures,
+    find_rate,
     header_work,
     memory,
     minio_get,
@@ -39,7 +40,7 @@ PARTS: Final[dict[str, Callable[[Bench], list[Figure]]]] = {
     for part in (
         *(receive, store, header_work, memory, start),
         *(minio_ingest, minio_get, minio_hung, minio_large, minio_refill),
-        *(postgresql_ingest, catalogue_rows, catalogue_million),
+        *(postgresql_ingest, catalogue_rows, catalogue_million, find_rate),
     )
 }
 _LOG_TAIL_LINES: Final = 15

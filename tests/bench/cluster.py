@@ -63,10 +63,12 @@ def atria_command(name: str, folder: Path, config: Path | None) -> list[str | Pa
 
 
 @contextlib.contextmanager
-def atria(folder: Path, *, workers: int = 2, config: Path | None = None) -> Iterator[Cluster]:
+def atria(
+    folder: Path, *, workers: int = 2, config: Path | None = None, catalogue: str = "sqlite"
+) -> Iterator[Cluster]:
     """Run a cluster until the block is left; what it stored stays.
 
-    Its three sites are in `folder`, or where its settings file says.
+    Its three sites are in `folder`, with catalogues of that kind, or where its settings file says.
 
     Raises
     ------
@@ -77,6 +79,8 @@ def atria(folder: Path, *, workers: int = 2, config: Path | None = None) -> Iter
     port = free_port()
     command = atria_command("up", folder, config)
     command += ["--workers", str(workers), "--dicom-port", str(port), "--http-port", "0"]
+    if config is None:
+        command += ["--catalogue", catalogue]
     started_at = time.monotonic()
     with running(command, folder=folder.parent, end_with=signal.SIGINT) as process:
         _wait_for_acknowledgement(process, port, started_at)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -167,12 +168,18 @@ def uids(run: int, association: int, number: int) -> Uids:
 
 def ct_image(of: Uids) -> DataSet:
     """Make a CT image of 512 x 512 x 16 bits with a header of some hundred elements: 526 KB in all."""
-    return _data_set(CT_IMAGE_STORAGE, of, frames=None)
+    return _data_set(CT_IMAGE_STORAGE, of, frames=None, pixel_bytes=FRAME_BYTES)
 
 
 def multi_frame(of: Uids, frames: int) -> DataSet:
     """Make a Multi-frame Grayscale Word Secondary Capture image: 2,048 frames have 1 GiB of pixels."""
-    return _data_set(MULTI_FRAME_GRAYSCALE_WORD_STORAGE, of, frames)
+    return _data_set(MULTI_FRAME_GRAYSCALE_WORD_STORAGE, of, frames, FRAME_BYTES * frames)
+
+
+def small_image(of: Uids, values: Mapping[int, str]) -> DataSet:
+    """Make a CT image of one pixel with the same header, but for these values by tag: 4 KB in all."""
+    own: dict[int, str | int] = {**values, 0x00080005: "ISO_IR 192", 0x00280010: 1, 0x00280011: 1}
+    return _data_set(CT_IMAGE_STORAGE, of, frames=None, pixel_bytes=2, own=own)
 
 
 def pixels(length: int) -> bytes:
@@ -180,8 +187,14 @@ def pixels(length: int) -> bytes:
     return random.Random(length).randbytes(length)
 
 
-def _data_set(sop_class_uid: str, of: Uids, frames: int | None) -> DataSet:
-    pixel_bytes = FRAME_BYTES * (frames or 1)
+def _data_set(
+    sop_class_uid: str,
+    of: Uids,
+    frames: int | None,
+    pixel_bytes: int,
+    own: Mapping[int, str | int] | None = None,
+) -> DataSet:
+    fixed = [(tag, vr, (own or {}).get(tag, value)) for tag, vr, value in _FIXED]
     varying: list[tuple[int, str, str | int]] = [
         (0x00080016, "UI", sop_class_uid),
         (0x00080018, "UI", of.instance.decode("ascii")),
@@ -191,14 +204,14 @@ def _data_set(sop_class_uid: str, of: Uids, frames: int | None) -> DataSet:
     ]
     if frames is not None:
         varying.append((0x00280008, "IS", str(frames)))
-    header = b"".join(_element(tag, vr, _value(vr, value)) for tag, vr, value in sorted((*_FIXED, *varying)))
+    header = b"".join(_element(tag, vr, _value(vr, value)) for tag, vr, value in sorted((*fixed, *varying)))
     return DataSet(sop_class_uid, of, header + _element_head(0x7FE00010, b"OW", pixel_bytes), pixel_bytes)
 
 
 def _value(vr: str, value: str | int) -> bytes:
     if isinstance(value, int):
         return struct.pack("<H", value)
-    encoded = value.encode("latin-1")
+    encoded = value.encode("utf-8")
     return encoded if len(encoded) % 2 == 0 else encoded + (b"\0" if vr == "UI" else b" ")
 
 

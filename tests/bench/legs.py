@@ -1,4 +1,4 @@
-"""One contender's turn: a sender, a getter, the writer, or a bare S3 client, in a process of its own."""
+"""One contender's turn: a sender, getter, finder, writer or bare S3 client, in a process of its own."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
+from tests.bench.finder import FindJob
 from tests.bench.processes import Broken
 from tests.bench.s3_baseline import BareJob
 from tests.bench.sender import Job, Result
@@ -51,6 +52,17 @@ def get(port: int, study_instance_uid: str, instances: int, whom: str) -> Result
     if result.instances != instances:
         raise Broken(f"{whom}: {result.instances} of {instances} instances came")
     return result
+
+
+def find(job: FindJob, whom: str) -> Result:
+    """Run a finder.
+
+    Raises
+    ------
+    Broken
+        A query was not answered, or not with all that matches.
+    """
+    return _run(["tests.bench.finder", json.dumps(asdict(job))], whom)
 
 
 def bare(job: BareJob) -> Result:

@@ -106,6 +106,12 @@ def multi_frame_message(data_set: DataSet, max_pdu_bytes: int) -> Iterator[bytes
     yield p_data(pixels(rest), LAST)
 
 
+def small_message(data_set: DataSet) -> bytes:
+    """Return the C-STORE-RQ of an instance that fits into one P-DATA-TF of any length (PS3.8 D.1)."""
+    command = p_data(_store_rq(data_set), COMMAND | LAST)
+    return command + p_data(data_set.header + pixels(data_set.pixel_bytes), LAST)
+
+
 def store_rsp(sop_class_uid: str, message_id: int = 1, context_id: int = CONTEXT_ID) -> bytes:
     """Encode a C-STORE-RSP of success (PS3.7 9.3.1.2)."""
     return p_data(
@@ -224,7 +230,7 @@ def _store_rq(data_set: DataSet) -> bytes:
         (0x0110, struct.pack("<H", 1)),
         (0x0700, struct.pack("<H", 0x0000)),
         (0x0800, struct.pack("<H", _DATA_SET_PRESENT)),
-        (0x1000, data_set.uids.instance),
+        (0x1000, uid_value(data_set.uids.instance.decode("ascii"))),
     )
 
 

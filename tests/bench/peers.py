@@ -48,7 +48,7 @@ def dcmtk(program: Path, folder: Path, max_pdu_bytes: int) -> Iterator[int]:
 
 @contextlib.contextmanager
 def orthanc(program: Path, folder: Path) -> Iterator[int]:
-    """Run Orthanc with its SQLite index, both in `folder`, all else as it comes; give its port."""
+    """Run Orthanc with its SQLite index, both in `folder`; anybody may find; all else as it comes."""
     port = free_port()
     data = folder / "orthanc"
     data.mkdir(exist_ok=True)
@@ -62,6 +62,7 @@ def orthanc(program: Path, folder: Path) -> Iterator[int]:
                 "DicomAet": "ORTHANC",
                 "DicomPort": port,
                 "HttpServerEnabled": False,
+                "DicomAlwaysAllowFind": True,
                 "TcpNoDelay": True,
                 "Plugins": [],
             }

@@ -16,9 +16,9 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
-from typing import Final
+from typing import Final, TypeAlias
 
-from tests.bench import instances, pdus
+from tests.bench import instances, pdus, population
 
 CONNECT_TIMEOUT_S: Final = 10.0
 ANSWER_TIMEOUT_S: Final = 120
@@ -36,6 +36,9 @@ class Job:
     max_pdu_bytes: int = pdus.LARGEST_PDU_BYTES
     frames: int = 0
     """0 for CT images; else frames of a multi-frame image."""
+    first_study: int | None = None
+    """If given, small images are sent, each a study of the population: `count` from this number on, by the
+    first association, as many after them by the second, and so on."""
     called_ae: str = "ATRIA"
     calling_ae: str = "BENCH"
     run: int = field(default_factory=lambda: random.SystemRandom().randrange(10**14))
@@ -58,6 +61,9 @@ class Result:
     def rate(self) -> float:
         """Instances a second."""
         return self.instances / self.seconds if self.seconds else 0.0
+
+
+_Encoder: TypeAlias = Callable[[int], Iterable[bytes | bytearray]]
 
 
 def set_up(connection: socket.socket) -> None:
@@ -107,18 +113,23 @@ class _Association:
             raise pdus.PeerFault(f"no association: the peer answered with a PDU of type {pdu_type:#04x}")
         return min(pdus.peer_max_pdu_length(body) or job.max_pdu_bytes, job.max_pdu_bytes)
 
-    def _encoder(self, max_pdu_bytes: int) -> Callable[[instances.Uids], Iterable[bytes | bytearray]]:
-        frames = self._job.frames
-        if frames:
-            return lambda uids: pdus.multi_frame_message(instances.multi_frame(uids, frames), max_pdu_bytes)
-        return pdus.CtMessages(instances.ct_image(self._uids(0)), max_pdu_bytes).of
+    def _encoder(self, max_pdu_bytes: int) -> _Encoder:
+        """Return what encodes an instance by its number in the association."""
+        job = self._job
+        if job.first_study is not None:
+            first = job.first_study + self._number * job.count
+            return lambda number: [pdus.small_message(_small_image(first + number))]
+        if job.frames:
+            return lambda number: pdus.multi_frame_message(
+                instances.multi_frame(self._uids(number), job.frames), max_pdu_bytes
+            )
+        messages = pdus.CtMessages(instances.ct_image(self._uids(0)), max_pdu_bytes)
+        return lambda number: messages.of(self._uids(number))
 
-    def _send(
-        self, connection: socket.socket, encode: Callable[[instances.Uids], Iterable[bytes | bytearray]]
-    ) -> None:
+    def _send(self, connection: socket.socket, encode: _Encoder) -> None:
         deadline = time.perf_counter() + self._job.seconds
         while self.acknowledged < self._job.count and time.perf_counter() < deadline:
-            for part in encode(self._uids(self.acknowledged)):
+            for part in encode(self.acknowledged):
                 connection.sendall(part)
             sent_at = time.perf_counter()
             pdu_type, body = pdus.read_pdu(connection)
@@ -131,6 +142,12 @@ class _Association:
 
     def _uids(self, number: int) -> instances.Uids:
         return instances.uids(self._job.run, self._number, number)
+
+
+def _small_image(number: int) -> instances.DataSet:
+    study = population.study(number)
+    uids = (study.study_instance_uid, study.series_instance_uid, study.sop_instance_uid())
+    return instances.small_image(instances.Uids(*(uid.encode("ascii") for uid in uids)), study.values)
 
 
 def send(job: Job) -> Result:

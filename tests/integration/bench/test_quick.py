@@ -19,7 +19,7 @@ _RUNS = [
     ["minio-hung", "minio-large"],
     ["minio-refill"],
     ["postgresql-ingest", "catalogue-rows"],
-    ["catalogue-million"],
+    ["catalogue-million", "find-rate"],
 ]
 
 
