@@ -16,6 +16,7 @@ from rich.console import Console
 
 from tests.bench import (
     catalogue_million,
+    catalogue_rebuild,
     catalogue_rows,
     figures,
     find_rate,
@@ -40,7 +41,7 @@ PARTS: Final[dict[str, Callable[[Bench], list[Figure]]]] = {
     for part in (
         *(receive, store, header_work, memory, start),
         *(minio_ingest, minio_get, minio_hung, minio_large, minio_refill),
-        *(postgresql_ingest, catalogue_rows, catalogue_million, find_rate),
+        *(postgresql_ingest, catalogue_rows, catalogue_million, catalogue_rebuild, find_rate),
     )
 }
 _LOG_TAIL_LINES: Final = 15

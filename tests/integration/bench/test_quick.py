@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -20,6 +21,7 @@ _RUNS = [
     ["minio-refill"],
     ["postgresql-ingest", "catalogue-rows"],
     ["catalogue-million", "find-rate"],
+    ["catalogue-rebuild"],
 ]
 
 
@@ -48,6 +50,7 @@ def test_every_part_of_the_bench_works_and_leaves_nothing_behind(chosen: list[st
     installed = {
         "DCMTK": tools.dcmtk("storescp"),
         "Orthanc": tools.orthanc(),
+        "rebuilt": importlib.util.find_spec("storage_node.upkeep.rebuild"),
     }
     for figure in figures:
         missing = any(name in figure["name"] and not program for name, program in installed.items())
