@@ -6,8 +6,10 @@ Rows are added in turn to the large one and to one that was empty.
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import time
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -47,18 +49,29 @@ class _Asked:
     """What one kind of query took in one catalogue."""
 
     rounds: list[list[float]] = field(default_factory=list)
-    """Milliseconds of each query, round by round."""
+    """Milliseconds of each query, round by round; the first warms up."""
     answers: list[int] = field(default_factory=list)
+    """How many each query had."""
+
+    async def ask(self, catalogue: Catalogue, query: Query) -> None:
+        """Find all that a query matches, as a worker does that asks one catalogue."""
+        began = time.perf_counter()
+        finding = Finding([catalogue], query, Limits().find_matches + 1, needed=1)
+        found = [match async for match in finding]
+        self.rounds[-1].append((time.perf_counter() - began) * 1000)
+        self.answers.append(len(found))
+        if not found:
+            raise Broken(f"nothing was found of what is stored: {query}")
 
     @property
     def medians(self) -> tuple[float, ...]:
         """The middle of each round."""
-        return tuple(map(statistics.median, self.rounds))
+        return tuple(map(statistics.median, self.rounds[1:]))
 
     @property
     def p99(self) -> float:
-        """What one of a hundred takes longer than, of all rounds."""
-        return statistics.quantiles([took for taken in self.rounds for took in taken], n=100)[-1]
+        """What one query of a hundred takes longer than."""
+        return statistics.quantiles(itertools.chain.from_iterable(self.rounds[1:]), n=100)[-1]
 
 
 def run(bench: Bench) -> list[Figure]:
@@ -109,48 +122,34 @@ async def _measure(bench: Bench, few: Filled, many: Filled, empty: Location) -> 
 async def _ask_both(
     bench: Bench, few: tuple[Filled, Catalogue], many: tuple[Filled, Catalogue]
 ) -> dict[str, tuple[_Asked, _Asked]]:
-    """Ask as many queries of each kind in both, one here, one there; the first round warms up."""
-    asked: dict[str, tuple[_Asked, _Asked]] = {}
+    """Ask as many queries of each kind in both, one here, one there."""
+    asked: dict[str, tuple[_Asked, _Asked]] = defaultdict(lambda: (_Asked(), _Asked()))
     for number in range(bench.plan.catalogue_rounds + 1):
         bench.note(f"finding (round {number} of {bench.plan.catalogue_rounds})")
-        made = [
+        here, there = [
             await queries(filled, bench.plan.catalogue_finds, _SEED + number) for filled, _ in (few, many)
         ]
-        for kind in made[0]:
-            both = asked.setdefault(kind, (_Asked(), _Asked()))
-            if number:
-                for one in both:
-                    one.rounds.append([])
-            for pair in zip(made[0][kind], made[1][kind], strict=True):
-                for query, (_, catalogue), one in zip(pair, (few, many), both, strict=True):
-                    began = time.perf_counter()
-                    answers = await _find(catalogue, query)
-                    if number:
-                        one.rounds[-1].append((time.perf_counter() - began) * 1000)
-                        one.answers.append(answers)
+        for kind in here:
+            of_few, of_many = asked[kind]
+            of_few.rounds.append([])
+            of_many.rounds.append([])
+            for one, other in zip(here[kind], there[kind], strict=True):
+                await of_few.ask(few[1], one)
+                await of_many.ask(many[1], other)
     return asked
-
-
-async def _find(catalogue: Catalogue, query: Query) -> int:
-    answers = 0
-    async for _ in Finding([catalogue], query, Limits().find_matches + 1, needed=1):
-        answers += 1
-    if not answers:
-        raise Broken(f"nothing was found of what is stored: {query}")
-    return answers
 
 
 async def _add_to_both(
     bench: Bench, empty: Catalogue, large: Catalogue, first_study: int
 ) -> dict[int, tuple[list[float], list[float]]]:
-    """Add as many rows to both in turn; return milliseconds a row, by how many are added at once."""
+    """Add rows to both in turn, each of its own; return milliseconds a row, by how many are added at once."""
     costs: dict[int, tuple[list[float], list[float]]] = {number: ([], []) for number in _AT_ONCE}
     for number in range(bench.plan.catalogue_rounds + 1):
         bench.note(f"adding rows (round {number} of {bench.plan.catalogue_rounds})")
         for at_once, both in costs.items():
-            new = list(rows(first_study, bench.plan.catalogue_adds))
-            first_study += STUDIES
             for catalogue, taken in zip((empty, large), both, strict=True):
+                new = list(rows(first_study, bench.plan.catalogue_adds))
+                first_study += STUDIES
                 began = time.perf_counter()
                 await add([catalogue], new, at_once)
                 if number:
