@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import hashlib
 import itertools
 import json
@@ -214,17 +215,16 @@ async def _copy(share: Share) -> None:
     connection = await connect(Location(share.url, Path(share.passfile)))
     try:
         for first in range(share.first, share.end, _STUDIES_AT_ONCE):
-            tables: dict[str, list[Records]] = defaultdict(list)
+            columns: dict[str, list[str]] = {}
+            rows: dict[str, list[tuple[object, ...]]] = defaultdict(list)
             for number in range(first, min(share.end, first + _STUDIES_AT_ONCE)):
                 instances = 1 if number % share.listed_apart else LISTED_INSTANCES
                 for table, record in records(population.study(number), instances):
-                    tables[table].append(record)
-            for table, of_table in tables.items():
+                    columns.setdefault(table, list(record))
+                    rows[table].append(tuple(record.values()))
+            for table, names in columns.items():
                 await connection.copy_records_to_table(
-                    table,
-                    records=[tuple(record.values()) for record in of_table],
-                    columns=list(of_table[0]),
-                    schema_name=SCHEMA,
+                    table, records=rows[table], columns=names, schema_name=SCHEMA
                 )
     finally:
         await connection.close()
@@ -232,6 +232,7 @@ async def _copy(share: Share) -> None:
 
 def main() -> None:
     """Copy what the command line says."""
+    gc.disable()  # there are no cycles, and looking for them takes a fifth of the time
     asyncio.run(_copy(Share(**json.loads(sys.argv[1]))))
 
 
