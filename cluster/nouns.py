@@ -10,6 +10,7 @@ import enum
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from hashlib import sha256
 from typing import Final, Self, TypeAlias
 
@@ -27,6 +28,17 @@ class Level(enum.StrEnum):
     STUDY = "STUDY"
     SERIES = "SERIES"
     IMAGE = "IMAGE"
+
+
+def time_text(time: datetime) -> str:
+    """Return an aware time as a text of UTC, to the microsecond: texts are ordered as times are."""
+    return _utc_text(time if time.tzinfo is UTC else time.astimezone(UTC))
+
+
+@lru_cache(maxsize=1024)
+def _utc_text(time: datetime) -> str:
+    """Format it once: each site's catalogue asks for the same, several times a row."""
+    return time.isoformat(timespec="microseconds")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -87,7 +99,7 @@ class Provenance:
     def to_metadata(self) -> dict[str, str]:
         """Return it as an object's user metadata: ASCII keys and values (S3 allows no other)."""
         return {
-            "received-at": self.received_at.astimezone(UTC).isoformat(timespec="microseconds"),
+            "received-at": time_text(self.received_at),
             "calling-ae": self.calling_ae,
             "called-ae": self.called_ae,
             "source": self.source,

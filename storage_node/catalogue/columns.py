@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
 from sqlalchemy import Table
 
-from cluster.nouns import Debt, Fact, FactKind, Instance, Level, Provenance, Version
+from cluster.nouns import Debt, Fact, FactKind, Instance, Level, Provenance, Version, time_text
 from storage_node.catalogue import corrections
 from storage_node.catalogue.attributes import KEPT, described
 from storage_node.catalogue.protocol import Entry, Row
@@ -60,11 +60,6 @@ def provenance_row(provenance: Provenance) -> tuple[str, str, str, str]:
     """Return the columns of a provenance; they are ordered as provenances are."""
     metadata = provenance.to_metadata()
     return metadata["received-at"], metadata["calling-ae"], metadata["called-ae"], metadata["source"]
-
-
-def time_text(time: datetime) -> str:
-    """Return a time as it is kept: texts are ordered as times are."""
-    return time.astimezone(UTC).isoformat(timespec="microseconds")
 
 
 def matched(described_as: Mapping[str, str | None], level: Level) -> Sequence[str | bool | None]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
-from cluster.nouns import FactKind, Topic
+from cluster.nouns import FactKind, Topic, time_text
 
 if TYPE_CHECKING:
     from cluster.nouns import Fact, Instance, Provenance
@@ -33,7 +32,7 @@ def precedence(provenance: Provenance, digest: str) -> str:
 
     That is the one with the earliest provenance, then digest, in whatever order they came.
     """
-    received_at = provenance.received_at.astimezone(UTC).isoformat(timespec="microseconds")
+    received_at = time_text(provenance.received_at)
     return "\n".join((received_at, provenance.calling_ae, provenance.called_ae, provenance.source, digest))
 
 

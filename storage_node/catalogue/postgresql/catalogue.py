@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 import asyncpg
 
-from cluster.nouns import Debt, Fact, Instance, SiteIdentity
+from cluster.nouns import Debt, Fact, Instance, SiteIdentity, time_text
 from storage_node.catalogue import metrics, pages
-from storage_node.catalogue.columns import time_text
 from storage_node.catalogue.find import Page
 from storage_node.catalogue.postgresql import read
 from storage_node.catalogue.postgresql.changes import AddFact, AddRow, Change, Forgive, Owe, Settle, Verify

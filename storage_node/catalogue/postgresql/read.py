@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from cluster.nouns import Debt, Fact, Instance
+from cluster.nouns import Debt, Fact, Instance, time_text
 from storage_node.catalogue.columns import (
     ENTRY_COLUMNS,
     FACT_COLUMNS,
@@ -14,7 +14,6 @@ from storage_node.catalogue.columns import (
     entry_of,
     fact_of,
     row_of,
-    time_text,
     uids_of,
 )
 from storage_node.catalogue.postgresql.tables import storable

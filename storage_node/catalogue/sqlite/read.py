@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from cluster.nouns import Debt, Fact, Instance
+from cluster.nouns import Debt, Fact, Instance, time_text
 from storage_node.catalogue.columns import (
     ENTRY_COLUMNS,
     FACT_COLUMNS,
@@ -16,7 +16,6 @@ from storage_node.catalogue.columns import (
     entry_of,
     fact_of,
     row_of,
-    time_text,
     uids_of,
 )
 from storage_node.catalogue.protocol import Counts, Entry, Row, StudySummary

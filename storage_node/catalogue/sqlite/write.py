@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
-from cluster.nouns import Debt, Fact, Instance, Provenance, Topic
+from cluster.nouns import Debt, Fact, Instance, Provenance, Topic, time_text
 from storage_node.catalogue import schema
 from storage_node.catalogue.columns import (
     ROW_COLUMNS,
@@ -18,7 +18,6 @@ from storage_node.catalogue.columns import (
     insert,
     provenance_row,
     row_of,
-    time_text,
     uids_of,
     version_row,
 )
