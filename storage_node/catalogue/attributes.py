@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -89,8 +89,6 @@ KEPT: Final = (
 )
 """Attributes that a catalogue keeps in columns, from the header of the instance that stands for an entity."""
 
-_DESCRIBING: Final = frozenset((SPECIFIC_CHARACTER_SET, *(attribute.tag for attribute in KEPT)))
-
 ATTRIBUTES: Final = {
     attribute.tag: attribute
     for attribute in (
@@ -166,8 +164,13 @@ def described(header: bytes) -> Mapping[str, str | None]:
 
     A header that cannot be unpacked has no values. The catalogues of a process share the answers.
     """
+    return dict(zip((a.column for a in KEPT), values_in(header, KEPT), strict=True))
+
+
+def values_in(header: bytes, attributes: Collection[Attribute]) -> list[str | None]:
+    """Return the value in normal form of each of some attributes, from a packed header (see `described`)."""
     try:
-        elements = unpack(header, _DESCRIBING)
+        elements = unpack(header, {SPECIFIC_CHARACTER_SET, *(a.tag for a in attributes)})
     except PackedHeaderError:
         elements = {}
-    return {a.column: normalised(a.vr, text(elements, a.tag)) for a in KEPT}
+    return [normalised(a.vr, text(elements, a.tag)) for a in attributes]

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Final
 
 from sqlalchemy import Table
 
 from cluster.nouns import Debt, Fact, FactKind, Instance, Level, Provenance, Version, time_text
 from storage_node.catalogue import corrections
-from storage_node.catalogue.attributes import KEPT, described
+from storage_node.catalogue.attributes import KEPT, values_in
 from storage_node.catalogue.protocol import Entry, Row
 
-MATCHED_COLUMNS: Final = {
-    level: tuple(a.column for a in KEPT if a.level in levels)
+_MATCHED: Final = {
+    level: tuple(a for a in KEPT if a.level in levels)
     for level, levels in (
         (Level.STUDY, (Level.PATIENT, Level.STUDY)),
         (Level.SERIES, (Level.SERIES,)),
         (Level.IMAGE, (Level.IMAGE,)),
     )
 }
+MATCHED_COLUMNS: Final = {level: tuple(a.column for a in kept) for level, kept in _MATCHED.items()}
 """Names of the matched columns of each table."""
 
 ROW_COLUMNS: Final = (
@@ -64,7 +66,16 @@ def provenance_row(provenance: Provenance) -> tuple[str, str, str, str]:
 
 def matched(described_as: Mapping[str, str | None], level: Level) -> Sequence[str | bool | None]:
     """Return the values of a table's matched columns, and whether any of them holds several."""
-    values = [described_as[column] for column in MATCHED_COLUMNS[level]]
+    return _and_several([described_as[column] for column in MATCHED_COLUMNS[level]])
+
+
+@lru_cache(maxsize=256)
+def _matched_in_instance(header: bytes) -> Sequence[str | bool | None]:
+    """Return the like of an instance, of which nothing is corrected. The catalogues of a process share it."""
+    return _and_several(values_in(header, _MATCHED[Level.IMAGE]))
+
+
+def _and_several(values: Sequence[str | None]) -> Sequence[str | bool | None]:
     return (*values, any(value is not None and ("\\" in value or "=" in value) for value in values))
 
 
@@ -85,7 +96,7 @@ def version_row(row: Row, verified_at: str, *, is_current: bool, is_hidden: bool
         row.order,
         is_current,
         row.header,
-        *matched(described(row.header), Level.IMAGE),
+        *_matched_in_instance(row.header),
         verified_at,
         is_hidden,
     )

@@ -64,6 +64,6 @@ class Rows:
         """Return the parameters for some rows."""
         columns: list[list[Any]] = [list(column) for column in zip(*rows, strict=True)]
         for kind, column in zip(self._types, columns, strict=True):
-            if kind == "text":
+            if kind == "text" and "\0" in "".join(filter(None, column)):
                 column[:] = [None if value is None else storable(value) for value in column]
         return columns

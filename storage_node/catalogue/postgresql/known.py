@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, reduce
+from functools import reduce
 from operator import xor
 
 from cluster.nouns import Fact, Instance, Provenance
@@ -32,9 +32,7 @@ class Held:
 
 
 class Known:
-    """The rows and the facts of one instance, or the facts of another subject.
-
-    What follows of them is asked for when they change no more.
+    """The rows and the facts of one instance, or the facts of another subject; and what follows of them.
 
     Parameters
     ----------
@@ -82,37 +80,38 @@ class Known:
         """Return the facts; of each topic the one that holds first."""
         return tuple(sorted(self.facts, key=authority, reverse=True))
 
-    @cached_property
+    @property
     def hidden(self) -> bool:
         """Whether it is in no answer, as far as is known here."""
-        return is_hidden(self.facts)
+        return bool(self.facts) and is_hidden(self.facts)
 
-    @cached_property
+    @property
     def holding(self) -> tuple[Fact, ...]:
         """The facts that hold, one for each topic."""
         return rulings(self.facts)
 
-    @cached_property
+    @property
     def current(self) -> Row | None:
         """The row of the current version."""
-        rows = [held.row for held in self.versions.values()]
-        if len(rows) < 2:
-            return next(iter(rows), None)
+        if len(self.versions) == 1:
+            (held,) = self.versions.values()
+            return held.row
         choice = chosen(self.facts)
-        return max(rows, key=lambda row: currency(row, choice))
+        rows = (held.row for held in self.versions.values())
+        return max(rows, key=lambda row: currency(row, choice), default=None)
 
-    @cached_property
+    @property
     def shown_class(self) -> str | None:
         """SOP class of the current version, if it is in answers."""
         current = self.current
         return None if current is None or self.hidden else current.version.sop_class_uid
 
-    @cached_property
+    @property
     def of_view(self) -> int:
         """What it gives to the fingerprint of its series (`views.fingerprint`)."""
         return fingerprint(self.instance, hidden=self.hidden) if self.versions else 0
 
-    @cached_property
+    @property
     def of_summary(self) -> int:
         """What it gives to the fingerprint of its study's summary."""
         rows = [

@@ -131,7 +131,7 @@ async def make(
         Told whose catalogue it is, before anything is changed; raises if it is another's than it should be.
     """
     added = [change for change in changes if isinstance(change, (AddRow, AddFact))]
-    instances = sorted({_instance_of(change) for change in added})
+    instances = sorted({_instance_of(change) for change in added}, key=uids_of)
     decided = {change.fact.instance for change in added if isinstance(change, AddFact)}
     # What is settled must not be owed anew meanwhile, for a row that says more.
     settled = {change.held.version.instance for change in changes if isinstance(change, Settle)}
