@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import Final
@@ -70,7 +70,7 @@ def matched(described_as: Mapping[str, str | None], level: Level) -> Sequence[st
 
 
 @lru_cache(maxsize=256)
-def _matched_in_instance(header: bytes) -> Sequence[str | bool | None]:
+def matched_in_instance(header: bytes) -> Sequence[str | bool | None]:
     """Return the like of an instance, of which nothing is corrected. The catalogues of a process share it."""
     return _and_several(values_in(header, _MATCHED[Level.IMAGE]))
 
@@ -96,7 +96,7 @@ def version_row(row: Row, verified_at: str, *, is_current: bool, is_hidden: bool
         row.order,
         is_current,
         row.header,
-        *_matched_in_instance(row.header),
+        *matched_in_instance(row.header),
         verified_at,
         is_hidden,
     )

@@ -26,10 +26,10 @@ from typing import Final, TypeAlias
 import asyncpg
 
 from cluster.dicom.elements import pack
-from cluster.nouns import Instance, Level, Provenance, Version
+from cluster.nouns import Instance, Level, Provenance, Version, time_text
 from storage_node.catalogue import schema, views
 from storage_node.catalogue.attributes import KEPT, normalised
-from storage_node.catalogue.columns import MATCHED_COLUMNS, time_text, version_row
+from storage_node.catalogue.columns import MATCHED_COLUMNS, version_row
 from storage_node.catalogue.postgresql.database import SCHEMA, Location
 from storage_node.catalogue.protocol import Row
 from tests.bench import population

@@ -5,12 +5,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from storage_node.catalogue.postgresql.tables import storable
 
 if TYPE_CHECKING:
     import asyncpg
+
+
+_MANY: Final = 8
+"""Rows from which on COPY takes less time, its round trip included, than arrays of their columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +29,13 @@ class Insert:
 
 
 async def insert_all(connection: asyncpg.Connection, inserts: Iterable[Insert]) -> None:
-    """Insert into several tables in one round trip."""
+    """Insert into several tables in one round trip; many rows by one of their own, which each costs less."""
     statements: list[str] = []
     parameters: list[list[Any]] = []
     for insert in inserts:
-        if insert.given:
+        if not insert.more and len(insert.given) >= _MANY:
+            await insert.rows.copy(connection, insert.table, insert.given)
+        elif insert.given:
             statement = insert.rows.insert(insert.table, insert.more, first=len(parameters) + 1)
             statements.append(f"of_{len(statements)} AS ({statement})")
             parameters += insert.rows.parameters(insert.given)
@@ -47,6 +53,7 @@ class Rows:
     """
 
     def __init__(self, columns: Mapping[str, str]) -> None:
+        self._columns = tuple(columns)
         self.names = ", ".join(columns)
         """The columns, as a list in SQL."""
         self._types = tuple(columns.values())
@@ -60,9 +67,15 @@ class Rows:
         """Return the statement that inserts the rows into a table."""
         return f"INSERT INTO {table} ({self.names}) SELECT {self.names} FROM {self.source(first)} {more}"
 
+    async def copy(self, connection: asyncpg.Connection, table: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Copy rows into a table, where none of them conflicts with another."""
+        records = zip(*self.parameters(rows), strict=True)
+        await connection.copy_records_to_table(table, records=records, columns=self._columns)
+
     def parameters(self, rows: Iterable[Sequence[Any]]) -> list[list[Any]]:
         """Return the parameters for some rows."""
         columns: list[list[Any]] = [list(column) for column in zip(*rows, strict=True)]
+        columns = columns or [[] for _ in self._types]
         for kind, column in zip(self._types, columns, strict=True):
             if kind == "text" and "\0" in "".join(filter(None, column)):
                 column[:] = [None if value is None else storable(value) for value in column]

@@ -174,5 +174,5 @@ class PostgresqlCatalogue:
 
     async def _transaction(self, changes: Sequence[Change]) -> Sequence[Met | None]:
         lent = self._database.lent(passing=(*_MET_ANOTHER, *_AT_FAULT))
-        async with lent as connection, connection.transaction():
+        async with lent as connection:
             return await make(connection, changes, part=self._part, check=self._database.check)

@@ -1,4 +1,5 @@
-"""Locks that a transaction holds until it ends: on what it changes, by numbers that stand for UIDs.
+# ruff: noqa: S608  (names of functions are constants, and numbers are numbers)
+"""Transactions, and what they lock until they end: what they change, by numbers that stand for UIDs.
 
 Who changes an instance locks it, and shares its study with others that change other instances of it. Who may
 hide what stands for a study has that study alone: he must see all that is in it. So has who decides about a
@@ -8,11 +9,11 @@ each other in vain, which does no harm.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import AsyncGenerator, Collection, Iterable
+from contextlib import asynccontextmanager
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
-from cluster.nouns import SiteIdentity
 from storage_node.catalogue.columns import uids_of
 
 if TYPE_CHECKING:
@@ -20,30 +21,25 @@ if TYPE_CHECKING:
 
     from cluster.nouns import Instance
 
-_LOCK: Final = (
-    "SELECT name, site_id, generation,"
-    " (SELECT count(pg_advisory_xact_lock_shared(number)) FROM unnest($1::bigint[]) AS number),"
-    " (SELECT count(pg_advisory_xact_lock(number)) FROM unnest($2::bigint[]) AS number) FROM site"
-)
+_ALONE: Final = "pg_advisory_xact_lock"
+_SHARED: Final = "pg_advisory_xact_lock_shared"
 
 
-async def lock(
+@asynccontextmanager
+async def transaction(
     connection: asyncpg.Connection, instances: Collection[Instance], decided: Collection[Instance]
-) -> SiteIdentity | None:
-    """Lock instances and their studies, always in the same order: two that wait for each other are rare.
+) -> AsyncGenerator[None]:
+    """Be in a transaction that begins by locking instances and their studies, in one round trip.
+
+    They are locked in the same order always: two that wait for each other are rare. Each statement in it sees
+    what others have committed before it (READ COMMITTED), so all that was done before the locks were had.
 
     Parameters
     ----------
     connection : asyncpg.Connection
-        In a transaction.
     instances : collection of Instance
     decided : collection of Instance
         Those of them that may be hidden; and other subjects of facts.
-
-    Returns
-    -------
-    SiteIdentity or None
-        Whose catalogue the transaction has before it, until its end: nobody moves it away meanwhile.
 
     Raises
     ------
@@ -53,8 +49,17 @@ async def lock(
     alone = {_number(instance.study_instance_uid) for instance in decided}
     shared = {_number(instance.study_instance_uid) for instance in instances} - alone
     numbers = {_number(*uids_of(instance)) for instance in instances}
-    found = await connection.fetchrow(_LOCK, sorted(shared), [*sorted(alone), *sorted(numbers)])
-    return None if found is None else SiteIdentity(*found[:3])
+    begin = "BEGIN ISOLATION LEVEL READ COMMITTED"
+    try:
+        await connection.execute(
+            f"{begin}; {_lock(_SHARED, sorted(shared))}; {_lock(_ALONE, [*sorted(alone), *sorted(numbers)])}"
+        )
+        yield
+    except BaseException:
+        if not connection.is_closed():
+            await connection.execute("ROLLBACK")
+        raise
+    await connection.execute("COMMIT")
 
 
 async def share(connection: asyncpg.Connection, patients: Collection[Instance]) -> None:
@@ -65,7 +70,7 @@ async def share(connection: asyncpg.Connection, patients: Collection[Instance]) 
     asyncpg.DeadlockDetectedError
     """
     numbers = {_number(patient.study_instance_uid) for patient in patients}
-    await connection.execute(_LOCK, sorted(numbers), [])
+    await connection.execute(_lock(_SHARED, sorted(numbers)))
 
 
 async def lock_alone(connection: asyncpg.Connection, study_instance_uid: str) -> None:
@@ -75,7 +80,13 @@ async def lock_alone(connection: asyncpg.Connection, study_instance_uid: str) ->
     ------
     asyncpg.DeadlockDetectedError
     """
-    await connection.execute(_LOCK, [], [_number(study_instance_uid)])
+    await connection.execute(_lock(_ALONE, [_number(study_instance_uid)]))
+
+
+def _lock(function: str, numbers: Iterable[int]) -> str:
+    """Return a statement that locks numbers, which stand in it: several such can be sent as one script."""
+    array = ",".join(map(str, numbers))
+    return f"SELECT count({function}(number)) FROM unnest('{{{array}}}'::bigint[]) AS number"
 
 
 def _number(*uids: str) -> int:

@@ -1,5 +1,5 @@
 # ruff: noqa: S608  (names of tables and columns are constants; values are bound)
-"""Changes are made to a PostgreSQL catalogue, many in one transaction that the caller begins and commits.
+"""Changes are made to a PostgreSQL catalogue, many in one transaction.
 
 What is known of the instances is read, changed in memory, and what differs is written. Nobody else changes
 these instances meanwhile (`locks`).
@@ -33,7 +33,6 @@ from storage_node.catalogue.protocol import Met
 if TYPE_CHECKING:
     import asyncpg
 
-    from cluster.nouns import Debt
 
 _UIDS: Final = dict.fromkeys(("study_instance_uid", "series_instance_uid", "sop_instance_uid"), "text")
 _INSTANCES: Final = Rows(_UIDS)
@@ -41,11 +40,12 @@ _OF_GIVEN: Final = " AND ".join(f"held.{name} = given.{name}" for name in _UIDS)
 _FACT_COLUMNS: Final = ", ".join(f"held.{name}" for name in (*_UIDS, *FACT_COLUMNS.split(", ")))
 _HELD_COLUMNS: Final = ", ".join(f"held.{name}" for name in (*_UIDS, "verified_at", *ROW_COLUMNS.split(", ")))
 _READ: Final = (
-    f"WITH given AS (SELECT * FROM {_INSTANCES.source()})"
-    f" SELECT ARRAY(SELECT ROW({_HELD_COLUMNS}) FROM given JOIN versions AS held ON {_OF_GIVEN}) AS versions,"
+    f"WITH given AS (SELECT * FROM {_INSTANCES.source()}) SELECT name, site_id, generation,"
+    f" ARRAY(SELECT ROW({_HELD_COLUMNS}) FROM given JOIN versions AS held ON {_OF_GIVEN}) AS versions,"
     f" ARRAY(SELECT ROW({_FACT_COLUMNS}) FROM given JOIN facts AS held ON {_OF_GIVEN}) AS facts,"
-    f" {standing.RANKS} AS ranks"
+    f" {standing.RANKS} AS ranks FROM site"
 )
+"""The site comes first: while this transaction lasts, nobody moves its catalogue away."""
 _VERSIONS: Final = Rows(
     {
         **_UIDS,
@@ -94,7 +94,6 @@ _IF_FACT_IS_THERE: Final = (
     " DO UPDATE SET holds = excluded.holds WHERE facts.holds <> excluded.holds"
 )
 _DEBTS: Final = Rows({"site": "text", **_UIDS, "digest": "text"})
-_INSERT_DEBTS: Final = _DEBTS.insert("debts", "ON CONFLICT DO NOTHING")
 _OF_DEBT: Final = (
     "site = $1 AND study_instance_uid = $2 AND series_instance_uid = $3 AND sop_instance_uid = $4"
 )
@@ -118,12 +117,11 @@ async def make(
     part: int,
     check: Callable[[SiteIdentity | None], None],
 ) -> Sequence[Met | None]:
-    """Make changes; return what each row met.
+    """Make changes in one transaction; return what each row met.
 
     Parameters
     ----------
     connection : asyncpg.Connection
-        In a transaction (READ COMMITTED).
     changes : sequence of Change
     part : int
         This process's part of what many add to.
@@ -135,11 +133,41 @@ async def make(
     decided = {change.fact.instance for change in added if isinstance(change, AddFact)}
     # What is settled must not be owed anew meanwhile, for a row that says more.
     settled = {change.held.version.instance for change in changes if isinstance(change, Settle)}
-    check(await locks.lock(connection, settled.union(instances), decided))
-    met = await _add(connection, added, instances, part) if added else {}
-    debts = [debt for change in changes for debt in _debts_of(change)]
-    if debts:
-        await connection.execute(_INSERT_DEBTS, *_DEBTS.parameters(map(debt_row, debts)))
+    async with locks.transaction(connection, settled.union(instances), decided):
+        identity, before, ranks = await _read(connection, instances)
+        check(identity)
+        after = {instance: known.copy() for instance, known in before.items()}
+        met = _add(added, after)
+        changed = [(before[instance], after[instance]) for instance in instances]
+        await _update(connection, changed)
+        await insert_all(
+            connection,
+            (
+                Insert(_VERSIONS, "versions", "", _new_versions(changed)),
+                Insert(_FACTS, "facts", _IF_FACT_IS_THERE, _facts(changed)),
+                Insert(_DEBTS, "debts", "ON CONFLICT DO NOTHING", _debts(changes)),
+                *standing.added(changed, part=part),
+            ),
+        )
+        await standing.keep(connection, changed, ranks)
+        await _note(connection, changes)
+    return [met.get(id(change)) for change in changes]
+
+
+def _add(added: Sequence[AddRow | AddFact], instances: Mapping[Instance, Known]) -> Mapping[int, Met]:
+    """Add rows and facts to what is known, in their order; return what each row met, by the change's `id`."""
+    met: dict[int, Met] = {}
+    for change in added:
+        known = instances[_instance_of(change)]
+        if isinstance(change, AddRow):
+            met[id(change)] = known.add(change.row, change.verified_at)
+        else:
+            known.decide(change.fact)
+    return met
+
+
+async def _note(connection: asyncpg.Connection, changes: Sequence[Change]) -> None:
+    """Note what was done elsewhere: debts that were paid, copies that were verified."""
     for change in changes:
         match change:
             case Settle(site, held):
@@ -153,63 +181,33 @@ async def make(
                 await connection.execute(_VERIFY, *_COPIES.parameters(rows), at)
             case _:
                 pass
-    return [met.get(id(change)) for change in changes]
-
-
-async def _add(
-    connection: asyncpg.Connection,
-    added: Sequence[AddRow | AddFact],
-    instances: Sequence[Instance],
-    part: int,
-) -> Mapping[int, Met]:
-    """Add rows and facts, in their order; return what each row met, by the change's `id`."""
-    before, ranks = await _read(connection, instances)
-    after = {instance: known.copy() for instance, known in before.items()}
-    met: dict[int, Met] = {}
-    for change in added:
-        known = after[_instance_of(change)]
-        if isinstance(change, AddRow):
-            met[id(change)] = known.add(change.row, change.verified_at)
-        else:
-            known.decide(change.fact)
-    changed = [(before[instance], after[instance]) for instance in instances]
-    await _update(connection, changed)
-    await insert_all(
-        connection,
-        (
-            Insert(_VERSIONS, "versions", "", _new_versions(changed)),
-            Insert(_FACTS, "facts", _IF_FACT_IS_THERE, _facts(changed)),
-            *standing.added(changed, part=part),
-        ),
-    )
-    await standing.keep(connection, changed, ranks)
-    return met
 
 
 def _instance_of(change: AddRow | AddFact) -> Instance:
     return change.row.version.instance if isinstance(change, AddRow) else change.fact.instance
 
 
-def _debts_of(change: Change) -> Sequence[Debt]:
-    return change.debts if isinstance(change, (AddRow, AddFact, Owe)) else ()
+def _debts(changes: Sequence[Change]) -> list[tuple[str, ...]]:
+    owing = (change.debts for change in changes if isinstance(change, (AddRow, AddFact, Owe)))
+    return [debt_row(debt) for debts in owing for debt in debts]
 
 
 async def _read(
     connection: asyncpg.Connection, instances: Sequence[Instance]
-) -> tuple[dict[Instance, Known], standing.Ranks]:
-    """Return what is known of instances, and by what versions stand for their series and studies."""
+) -> tuple[SiteIdentity | None, dict[Instance, Known], standing.Ranks]:
+    """Return whose catalogue it is, what is known of instances, and by what versions stand above them."""
     known = {tuple(map(storable, uids_of(instance))): Known(instance) for instance in instances}
     found = await connection.fetchrow(_READ, *_INSTANCES.parameters(map(uids_of, instances)))
-    assert found is not None
+    if found is None:
+        return None, {}, {}
     for study, series, sop, verified_at, digest, *fields in found["versions"]:
         of = known[study, series, sop]
         of.versions[digest] = Held(row_of(of.instance, digest, *fields), verified_at)
     for study, series, sop, *fields in found["facts"]:
         of = known[study, series, sop]
         of.facts += (fact_of(of.instance, *fields),)
-    return {of.instance: of for of in known.values()}, {
-        (study, series): rank for study, series, rank in found["ranks"]
-    }
+    ranks = {(study, series): rank for study, series, rank in found["ranks"]}
+    return SiteIdentity(*found[:3]), {of.instance: of for of in known.values()}, ranks
 
 
 async def _update(connection: asyncpg.Connection, changed: Sequence[tuple[Known, Known]]) -> None:

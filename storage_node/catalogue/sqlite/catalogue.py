@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TypeAlias, TypeVar, cast
 
-from cluster.nouns import Debt, Fact, Instance, Level, SiteIdentity
+from cluster.nouns import Debt, Fact, Instance, SiteIdentity
 from storage_node.catalogue import metrics, pages
-from storage_node.catalogue.columns import matched
+from storage_node.catalogue.columns import matched_in_instance
 from storage_node.catalogue.find import Page
 from storage_node.catalogue.matching import Query
 from storage_node.catalogue.protocol import (
@@ -86,7 +86,7 @@ class SqliteCatalogue:
 
     async def add(self, row: Row, debts: Sequence[Debt] = (), *, verified_at: datetime) -> Met:
         """Add a row, and debts with it, in one durable transaction (shared with concurrent calls)."""
-        matched(row.header, Level.IMAGE)  # here, once: the threads of all sites find it in the cache
+        matched_in_instance(row.header)  # here, once: the threads of all sites find it in the cache
 
         def work(connection: sqlite3.Connection) -> Met:
             met = write.add(connection, row, verified_at)
