@@ -48,6 +48,30 @@ class Model(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Agreed:
+    """What was agreed on with the one who asks: SOP Class Extended Negotiation (PS3.4 C.5), AE settings."""
+
+    relational_queries: bool = False
+    """Keys of any level may be given at any level, and unique keys of upper levels left out (C.4.1.3.2)."""
+    combined_date_time: bool = False
+    """A range of dates with a range of times is one range of moments (C.2.2.2.5.4)."""
+    fuzzy_names: bool = False
+    """Names are matched by what they sound and look like, too (C.2.2.2.1)."""
+    timezone_adjustment: bool = False
+    """Dates and times are those of the asker's Timezone Offset From UTC (0008,0201)."""
+    empty_values: bool = False
+    """Two quotation marks match what has no value (C.2.2.2.7)."""
+    multiple_values: bool = False
+    """Several values of a key match what has any of them (C.2.2.2.8)."""
+    lenient_levels: bool = False
+    """Unique keys of upper levels may be missing."""
+
+
+STRICT: Final = Agreed()
+"""Nothing was agreed on."""
+
+
+@dataclass(frozen=True, slots=True)
 class OneOf:
     """Single value matching and list of UID matching: any of these, exactly (PS3.4 C.2.2.2.1, .2)."""
 
@@ -126,8 +150,15 @@ def _pattern(pattern: str) -> re.Pattern[str]:
     return re.compile("".join(wild.get(c) or re.escape(c) for c in pattern), re.DOTALL)
 
 
-def parse_find(model: Model, identifier: Elements) -> Request:
-    """Read the Identifier of a C-FIND (PS3.4 C.4.1.1.3.1), hierarchical search method.
+def parse_find(model: Model, identifier: Elements, agreed: Agreed = STRICT) -> Request:
+    """Read the Identifier of a C-FIND (PS3.4 C.4.1.1.3.1).
+
+    Parameters
+    ----------
+    model : Model
+    identifier : Elements
+    agreed : Agreed, optional
+        What was agreed on with the one who asks.
 
     Raises
     ------
@@ -135,7 +166,8 @@ def parse_find(model: Model, identifier: Elements) -> Request:
         No level, a level that the model has not, or no unique key of a level above.
     """
     level = _level(model, identifier)
-    above = _unique_keys_above(model, level, identifier)
+    may_miss = agreed.relational_queries or agreed.lenient_levels
+    above = _unique_keys_above(model, level, identifier, may_miss=may_miss)
     unique_above = {key.attribute.tag for key in above}
     keys: list[Key] = list(above)
     unmatched = []
@@ -218,14 +250,17 @@ def _level(model: Model, identifier: Elements) -> Level:
     return Level(name)
 
 
-def _unique_keys_above(model: Model, level: Level, identifier: Elements) -> list[Key]:
+def _unique_keys_above(
+    model: Model, level: Level, identifier: Elements, *, may_miss: bool = False
+) -> list[Key]:
     keys: list[Key] = []
     for upper in model.levels[: model.levels.index(level)]:
         tag = UNIQUE_KEYS[upper]
         key = _exactly(ATTRIBUTES[tag], text(identifier, tag) or "")
-        if key is None:
+        if key is not None:
+            keys.append(key)
+        elif not may_miss:
             raise BadIdentifier(f"{level} level needs {_name(tag)} of the level above")
-        keys.append(key)
     return keys
 
 
