@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import functools
 import re
-import unicodedata
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Final
 
 from cluster.dicom.elements import SPECIFIC_CHARACTER_SET, PackedHeaderError, text, unpack
 from cluster.nouns import Level
+from storage_node.catalogue.moments import moment
+from storage_node.catalogue.names import folded
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +25,7 @@ class Attribute:
 
     tag: int
     column: str
-    """Its name in catalogues."""
+    """Its name in catalogues; empty for one that is in no column, and is read from the header."""
     vr: str
     level: Level
     """Where it stands in the Study Root model, and of what is PATIENT's in the Patient Root model."""
@@ -109,9 +111,13 @@ ATTRIBUTES: Final = {
 }
 """All that a query can match."""
 
+SINGLE_VALUED: Final = frozenset(("LT", "ST", "UR", "UT"))
+"""Value Representations of a single value, which may have backslashes in it (PS3.5 6.2)."""
+
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _INTEGER: Final = re.compile(r"[+-]?[0-9]{1,12}")
 _TIME: Final = re.compile(r"[0-9]{2,6}(\.[0-9]{1,6})?")
+_DECIMAL: Final = re.compile(r"[+-]?([0-9]{1,16}(\.[0-9]{0,16})?|\.[0-9]{1,16})([eE][+-]?[0-9]{1,3})?")
 _TIME_DIGITS: Final = "000000.000000"
 
 
@@ -121,38 +127,38 @@ def normal(vr: str, value: str) -> str:
     Wild cards go through unharmed. A value that is not what its VR says is compared as it is.
     """
     value = _CONTROL.sub("", value).strip()
-    if vr == "PN":
-        if not value.isascii():
-            decomposed = unicodedata.normalize("NFKD", value)
-            value = "".join(c for c in decomposed if not unicodedata.combining(c)).strip()
-        return value.casefold().rstrip("^= ")
-    if vr == "DA":
-        return value.replace(".", "")
-    if vr == "TM":
-        value = value.replace(":", "")
-        return value + _TIME_DIGITS[len(value) :] if _TIME.fullmatch(value) else value
-    if vr == "IS" and _INTEGER.fullmatch(value):
-        return str(int(value))
+    match vr:
+        case "PN":
+            return folded(value)
+        case "DA":
+            return value.replace(".", "")
+        case "TM":
+            value = value.replace(":", "")
+            return value + _TIME_DIGITS[len(value) :] if _TIME.fullmatch(value) else value
+        case "DT":
+            return moment(value) or value
+        case "IS" if _INTEGER.fullmatch(value):
+            return str(int(value))
+        case "DS" if _DECIMAL.fullmatch(value):
+            return str(Decimal(value).normalize() + 0)
     return value
 
 
 def values_of(vr: str, stored: str) -> tuple[str, ...]:
-    """Return what a stored text, normalised by `normalised`, is compared by: any one of these may match.
+    """Return the values of a stored text that was normalised: any one of these may match.
 
-    Several values are apart by backslashes; of a name in several representations each counts, and all
-    together (PS3.5 6.2.1.1).
+    They are apart by backslashes, but in a text in which a backslash is a character (PS3.5 6.4).
     """
-    values = [value for value in stored.split("\\") if value]
-    if vr == "PN":
-        values += [group for value in values if "=" in value for group in value.split("=") if group]
-    return tuple(values)
+    if vr in SINGLE_VALUED:
+        return (stored,) if stored else ()
+    return tuple(value for value in stored.split("\\") if value)
 
 
 def normalised(vr: str, value: str | None) -> str | None:
     """Return a stored text with each of its values in normal form; None for no value."""
     if value is None:
         return None
-    if "\\" not in value:
+    if "\\" not in value or vr in SINGLE_VALUED:
         return normal(vr, value) or None
     values = [normal(vr, single) for single in value.split("\\")]
     return "\\".join(values) if any(values) else None

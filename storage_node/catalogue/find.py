@@ -1,7 +1,7 @@
 """A query as a database of SQL answers it: one page at a time, in the order of what identifies the entities.
 
-SQL narrows, the reference matcher decides: what holds several values passes every condition there, and is
-then compared value by value.
+SQL narrows, the reference matcher decides: what may hold several values passes conditions there, and is then
+compared value by value; what is in no column is read from the header of what SQL lets pass.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from cluster.nouns import Fact, Instance, Level
 from storage_node.catalogue import corrections, views
 from storage_node.catalogue.attributes import MODALITIES_IN_STUDY, values_of
 from storage_node.catalogue.columns import fact_of, row_of
-from storage_node.catalogue.matching import Key, Query, matches
+from storage_node.catalogue.headers import are_met
+from storage_node.catalogue.keys import Key, attributes_of, matches
+from storage_node.catalogue.matching import Query
 from storage_node.catalogue.protocol import Match, Row
 from storage_node.catalogue.statements import IN_STUDY, UIDS, WIDTHS
 from storage_node.catalogue.views import fingerprint, is_hidden, precedence
@@ -63,6 +65,9 @@ class Answers:
         self._width = UIDS[query.level]
         self._keys = tuple(key for key in query.keys if key.attribute.tag not in IN_STUDY)
         self._keys_in_study = tuple(key for key in query.keys if key.attribute.tag in IN_STUDY)
+        self._residual = query.residual
+        self.compared = tuple(dict.fromkeys(a for key in self._keys for a in attributes_of(key)))
+        """Attributes that are to be read with the rows, behind all else."""
 
     def after(self, uid: tuple[str, ...] | None) -> dict[str, str]:
         """Return the parameters that say where a page begins; None is the first."""
@@ -98,9 +103,13 @@ class Answers:
         cuts = list(itertools.pairwise((0, *splits, None)))
         for row in rows:
             uid, uids, fields, summary, corrected, compared = (row[slice(*cut)] for cut in cuts)
-            if not all(map(matches, self._keys, compared)):
+            stored = dict(zip(self.compared, compared, strict=True))
+            if not all(matches(key, *map(stored.get, attributes_of(key))) for key in self._keys):
                 continue
             stands = row_of(Instance(*uids), *fields)
+            details = _corrected(*corrected)
+            if not are_met(self._residual, stands.header, details):
+                continue
             facts = views.rulings(rulings.get(stands.version.instance, ()))
             match self._level:
                 case Level.IMAGE:
@@ -125,7 +134,7 @@ class Answers:
                 precedence=precedence(stands.provenance, stands.version.digest),
                 fingerprint=below.fingerprint,
                 rulings=facts,
-                corrected=_corrected(*corrected),
+                corrected=details,
             )
 
 

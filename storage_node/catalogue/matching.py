@@ -1,13 +1,11 @@
-"""What a query asks (PS3.4 C.2.2.2), as values: parsed once, and matched by each catalogue in its own way."""
+"""Queries (PS3.4 C.4.1.1.3.1, C.4.2.1.4.1): parsed once, and answered by each catalogue in its own way."""
 
 from __future__ import annotations
 
 import enum
-import functools
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final
 
 from cluster.dicom.elements import Elements, text
 from cluster.nouns import Level
@@ -19,20 +17,40 @@ from storage_node.catalogue.attributes import (
     UNIQUE_KEYS,
     Attribute,
     normal,
-    values_of,
 )
+from storage_node.catalogue.keys import Key, Like, OneOf, Within, attributes_of, matches
+from storage_node.catalogue.levels import attribute_of
+from storage_node.catalogue.parsing import (
+    NO_KEYS,
+    STRICT,
+    Agreed,
+    BadIdentifier,
+    combined,
+    is_understood,
+    is_universal,
+    keys_of,
+    name_of,
+)
+
+__all__ = [
+    "Agreed",
+    "BadIdentifier",
+    "Key",
+    "Like",
+    "Model",
+    "OneOf",
+    "Query",
+    "Request",
+    "Within",
+    "by_uids",
+    "matches",
+    "parse_find",
+    "parse_retrieval",
+]
 
 QUERY_RETRIEVE_LEVEL: Final = 0x00080052
 
 _LEVELS: Final = tuple(Level)
-_WILD_VRS: Final = frozenset(("AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"))
-"""Value Representations whose keys may hold wild cards (PS3.4 C.2.2.2.4)."""
-_RANGE_VRS: Final = frozenset(("DA", "TM"))
-_RANGE_END: Final = {"DA": "", "TM": "235959.999999"}
-
-
-class BadIdentifier(Exception):
-    """An Identifier that does not fit its SOP class (0xA900); the message fits into an Error Comment."""
 
 
 class Model(enum.StrEnum):
@@ -48,63 +66,13 @@ class Model(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Agreed:
-    """What was agreed on with the one who asks: SOP Class Extended Negotiation (PS3.4 C.5), AE settings."""
-
-    relational_queries: bool = False
-    """Keys of any level may be given at any level, and unique keys of upper levels left out (C.4.1.3.2)."""
-    combined_date_time: bool = False
-    """A range of dates with a range of times is one range of moments (C.2.2.2.5.4)."""
-    fuzzy_names: bool = False
-    """Names are matched by what they sound and look like, too (C.2.2.2.1)."""
-    timezone_adjustment: bool = False
-    """Dates and times are those of the asker's Timezone Offset From UTC (0008,0201)."""
-    empty_values: bool = False
-    """Two quotation marks match what has no value (C.2.2.2.7)."""
-    multiple_values: bool = False
-    """Several values of a key match what has any of them (C.2.2.2.8)."""
-    lenient_levels: bool = False
-    """Unique keys of upper levels may be missing."""
-
-
-STRICT: Final = Agreed()
-"""Nothing was agreed on."""
-
-
-@dataclass(frozen=True, slots=True)
-class OneOf:
-    """Single value matching and list of UID matching: any of these, exactly (PS3.4 C.2.2.2.1, .2)."""
-
-    attribute: Attribute
-    values: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Like:
-    """Wild card matching: any of these patterns, `*` for any characters and `?` for one (PS3.4 C.2.2.2.4)."""
-
-    attribute: Attribute
-    patterns: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Within:
-    """Range matching, both ends belonging to it; None where it is open (PS3.4 C.2.2.2.5)."""
-
-    attribute: Attribute
-    first: str | None
-    last: str | None
-
-
-Key: TypeAlias = OneOf | Like | Within
-
-
-@dataclass(frozen=True, slots=True)
 class Query:
     """Which entities of a level are looked for. All keys must match; a key's values are in normal form."""
 
     level: Level
     keys: tuple[Key, ...] = ()
+    residual: tuple[Key, ...] = ()
+    """Keys of attributes that are in no column: only the header that is kept of an entity decides them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,37 +85,6 @@ class Request:
     """Tags of all attributes that the answers shall have, ascending."""
     unmatched: tuple[int, ...] = ()
     """Tags of keys with a value that are taken as universal: pending is 0xFF01 then (PS3.4 C.4.1.1.4)."""
-
-
-def matches(key: Key, stored: str | None) -> bool:
-    """Whether a key matches a stored attribute: the reference that every catalogue agrees with.
-
-    Parameters
-    ----------
-    key : OneOf, Like or Within
-    stored : str or None
-        The attribute in normal form, several values apart by backslashes: one that matches is enough.
-        An empty value matches no key (universal matching is no key at all).
-    """
-    if stored is None:
-        return False
-    values = values_of(key.attribute.vr, stored)
-    match key:
-        case OneOf():
-            return any(value in key.values for value in values)
-        case Like():
-            return any(_pattern(pattern).fullmatch(value) for pattern in key.patterns for value in values)
-        case Within():
-            return any(
-                (key.first is None or key.first <= value) and (key.last is None or value <= key.last)
-                for value in values
-            )
-
-
-@functools.lru_cache(maxsize=256)
-def _pattern(pattern: str) -> re.Pattern[str]:
-    wild = {"*": ".*", "?": "."}
-    return re.compile("".join(wild.get(c) or re.escape(c) for c in pattern), re.DOTALL)
 
 
 def parse_find(model: Model, identifier: Elements, agreed: Agreed = STRICT) -> Request:
@@ -163,30 +100,27 @@ def parse_find(model: Model, identifier: Elements, agreed: Agreed = STRICT) -> R
     Raises
     ------
     BadIdentifier
-        No level, a level that the model has not, or no unique key of a level above.
+        No level, a level that the model has not, no unique key of a level above, or a malformed value.
     """
     level = _level(model, identifier)
-    may_miss = agreed.relational_queries or agreed.lenient_levels
-    above = _unique_keys_above(model, level, identifier, may_miss=may_miss)
-    unique_above = {key.attribute.tag for key in above}
-    keys: list[Key] = list(above)
+    above = _unique_keys_above(model, level, identifier, agreed)
+    tags = tuple(sorted(tag for tag in identifier if tag not in NO_KEYS and tag & 0xFFFF))
+    keys: list[Key] = []
     unmatched = []
-    for tag in identifier:
-        if tag in unique_above or tag in _NO_KEYS:
+    for tag in tags:
+        if any(tag == key.attribute.tag for key in above):
             continue
-        attribute = ATTRIBUTES.get(tag)
-        if attribute is None or not _can_match(attribute, level):
-            if identifier[tag].value.strip(b" \0"):
+        attribute = attribute_of(tag)
+        if attribute is not None and _can_match(attribute, level):
+            keys += keys_of(attribute, identifier, agreed)
+            if not is_understood(identifier[tag]):
                 unmatched.append(tag)
-            continue
-        key = _key(attribute, text(identifier, tag) or "")
-        if key is not None:
-            keys.append(key)
-    requested = tuple(sorted(tag for tag in identifier if tag not in _NO_KEYS))
-    return Request(model, Query(level, tuple(keys)), requested, tuple(unmatched))
+        elif not is_universal(identifier[tag]):
+            unmatched.append(tag)
+    return Request(model, _query(level, (*above, *combined(keys, agreed))), tags, tuple(unmatched))
 
 
-def parse_retrieval(model: Model, identifier: Elements) -> Query:
+def parse_retrieval(model: Model, identifier: Elements, agreed: Agreed = STRICT) -> Query:
     """Read the Identifier of a C-MOVE or C-GET (PS3.4 C.4.2.1.4.1): which instances it asks for.
 
     Returns
@@ -197,13 +131,13 @@ def parse_retrieval(model: Model, identifier: Elements) -> Query:
     Raises
     ------
     BadIdentifier
-        As `parse_find`, or no unique key of the level itself.
+        No level, a level that the model has not, or no unique key of a level above or the level itself.
     """
     level = _level(model, identifier)
-    keys = _unique_keys_above(model, level, identifier)
-    wanted = _exactly(ATTRIBUTES[UNIQUE_KEYS[level]], text(identifier, UNIQUE_KEYS[level]) or "")
+    keys = _unique_keys_above(model, level, identifier, agreed)
+    wanted = _exactly(UNIQUE_KEYS[level], identifier)
     if wanted is None:
-        raise BadIdentifier(f"{level} level: {_name(UNIQUE_KEYS[level])} is missing")
+        raise BadIdentifier(f"{level} level: {name_of(ATTRIBUTES[UNIQUE_KEYS[level]])} is missing")
     return Query(Level.IMAGE, (*keys, wanted))
 
 
@@ -233,8 +167,12 @@ def by_uids(
     )
 
 
-_NO_KEYS: Final = frozenset((QUERY_RETRIEVE_LEVEL, 0x00080005, 0x00080201))
-"""What is in an Identifier, yet is no key: level, Specific Character Set, Timezone Offset From UTC."""
+def _query(level: Level, keys: Iterable[Key]) -> Query:
+    in_columns: list[Key] = []
+    residual: list[Key] = []
+    for key in keys:
+        (in_columns if all(attribute.column for attribute in attributes_of(key)) else residual).append(key)
+    return Query(level, tuple(in_columns), tuple(residual))
 
 
 def _can_match(attribute: Attribute, level: Level) -> bool:
@@ -250,54 +188,25 @@ def _level(model: Model, identifier: Elements) -> Level:
     return Level(name)
 
 
-def _unique_keys_above(
-    model: Model, level: Level, identifier: Elements, *, may_miss: bool = False
-) -> list[Key]:
+def _unique_keys_above(model: Model, level: Level, identifier: Elements, agreed: Agreed) -> list[Key]:
+    may_miss = agreed.relational_queries or agreed.lenient_levels
     keys: list[Key] = []
     for upper in model.levels[: model.levels.index(level)]:
-        tag = UNIQUE_KEYS[upper]
-        key = _exactly(ATTRIBUTES[tag], text(identifier, tag) or "")
+        key = _exactly(UNIQUE_KEYS[upper], identifier)
         if key is not None:
             keys.append(key)
         elif not may_miss:
-            raise BadIdentifier(f"{level} level needs {_name(tag)} of the level above")
+            raise BadIdentifier(
+                f"{level} level needs {name_of(ATTRIBUTES[UNIQUE_KEYS[upper]])} of the level above"
+            )
     return keys
 
 
-def _name(tag: int) -> str:
-    words = ATTRIBUTES[tag].column.split("_")
-    return " ".join({"uid": "UID", "id": "ID", "sop": "SOP"}.get(word, word.title()) for word in words)
-
-
-def _exactly(attribute: Attribute, value: str) -> OneOf | None:
+def _exactly(tag: int, identifier: Elements) -> OneOf | None:
     """Return a key for values that are meant as they are: in a unique key above, `*` is a character."""
-    separated = value.split("\\") if attribute.tag != PATIENT_ID else [value]
+    attribute, value = ATTRIBUTES[tag], text(identifier, tag) or ""
+    if not value.strip("* "):
+        return None
+    separated = value.split("\\") if tag != PATIENT_ID else [value]
     values = tuple(filter(None, (normal(attribute.vr, single) for single in separated)))
     return OneOf(attribute, values) if values else None
-
-
-def _key(attribute: Attribute, value: str) -> Key | None:
-    """Return what a key's value means; None for universal matching (PS3.4 C.2.2.2.3)."""
-    vr = attribute.vr
-    if vr in _RANGE_VRS and "-" in value:
-        first, _, last = value.partition("-")
-        return _range(attribute, normal(vr, first), last)
-    values = [normal(vr, single) for single in value.split("\\")]
-    values = [re.sub(r"\*+", "*", single) for single in values if single]
-    if not values or "*" in values:
-        return None
-    if vr in _WILD_VRS and any(c in single for single in values for c in "*?"):
-        return Like(attribute, tuple(values))
-    return OneOf(attribute, tuple(values))
-
-
-def _range(attribute: Attribute, first: str, last: str) -> Within | None:
-    vr = attribute.vr
-    last = last.replace(":", "").strip(" \0")
-    if vr == "TM" and last:
-        # An end without seconds goes on to the last of them (PS3.4 C.2.2.2.5, as "until 1100" is meant).
-        last += _RANGE_END["TM"][len(last) :]
-    end = normal(vr, last)
-    if not first and not end:
-        return None
-    return Within(attribute, first or None, end or None)

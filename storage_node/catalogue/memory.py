@@ -10,7 +10,7 @@ from functools import reduce
 from operator import xor
 
 from cluster.nouns import Debt, Fact, Instance, Level, Provenance, SiteIdentity
-from storage_node.catalogue.matching import Query, matches
+from storage_node.catalogue.matching import Query
 from storage_node.catalogue.memory_view import View
 from storage_node.catalogue.protocol import CatalogueUnavailable, Counts, Entry, Match, Met, Row, StudySummary
 from storage_node.catalogue.views import authority, currency, fact_fingerprint, row_fingerprint
@@ -132,7 +132,7 @@ class MemoryCatalogue:
         for uid, rows in sorted(view.entities(query.level).items()):
             if found == limit:
                 return
-            if all(matches(key, view.stored(key, query.level, rows)) for key in query.keys):
+            if view.is_matched(query, rows):
                 found += 1
                 yield view.match(query.level, uid, rows)
                 self._check()

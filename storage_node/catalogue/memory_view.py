@@ -10,8 +10,16 @@ from operator import xor
 
 from cluster.nouns import Fact, Instance, Level
 from storage_node.catalogue import corrections
-from storage_node.catalogue.attributes import MODALITIES_IN_STUDY, SOP_CLASSES_IN_STUDY, described, values_of
-from storage_node.catalogue.matching import Key
+from storage_node.catalogue.attributes import (
+    MODALITIES_IN_STUDY,
+    SOP_CLASSES_IN_STUDY,
+    Attribute,
+    described,
+    values_of,
+)
+from storage_node.catalogue.headers import are_met
+from storage_node.catalogue.keys import attributes_of, matches
+from storage_node.catalogue.matching import Query
 from storage_node.catalogue.protocol import Match, Row
 from storage_node.catalogue.views import chosen, currency, fingerprint, is_hidden, precedence, rank, rulings
 
@@ -59,9 +67,17 @@ class View:
         """Return how many entities have instances that are not hidden."""
         return sum(bool(self._visible(rows)) for rows in self.entities(level).values())
 
-    def stored(self, key: Key, level: Level, rows: Sequence[Row]) -> str | None:
-        """Return what a key of a query at `level` is compared with, for the entity that has these rows."""
-        attribute = key.attribute
+    def is_matched(self, query: Query, rows: Sequence[Row]) -> bool:
+        """Return whether a query matches the entity of its level that has these rows."""
+        level = query.level
+        stands = self._current(rows) if level is Level.IMAGE else self._first(rows)
+        return are_met(query.residual, stands.header, self._corrected(level, stands)) and all(
+            matches(key, *(self._stored(attribute, level, rows) for attribute in attributes_of(key)))
+            for key in query.keys
+        )
+
+    def _stored(self, attribute: Attribute, level: Level, rows: Sequence[Row]) -> str | None:
+        """Return what an attribute is at a level, for the entity that has these rows."""
         instance = rows[0].version.instance
         study = self._studies[instance.study_instance_uid]
         if attribute.tag == MODALITIES_IN_STUDY:

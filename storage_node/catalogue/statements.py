@@ -8,14 +8,15 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeAlias
 
 import sqlalchemy as sa
 
 from cluster.nouns import Level
 from storage_node.catalogue.attributes import MODALITIES_IN_STUDY, SOP_CLASSES_IN_STUDY, Attribute
 from storage_node.catalogue.columns import FACT_COLUMNS, ROW_COLUMNS
-from storage_node.catalogue.matching import Key, Like, OneOf, Within
+from storage_node.catalogue.keys import Alike, Combined, Empty, Items, Key, Like, OneOf, Within
+from storage_node.catalogue.names import parts
 from storage_node.catalogue.schema import facts, studies, versions
 
 IN_STUDY: Final = (MODALITIES_IN_STUDY, SOP_CLASSES_IN_STUDY)
@@ -33,6 +34,11 @@ WIDTHS: Final = (3, len(_VERSION) - 3, len(_COUNTED), 2)
 counted of a series (NULL where it is counted apart), what was corrected; then a column for each key."""
 
 
+_DATE_DIGITS: Final = 8
+_PATTERN_LENGTH: Final = 1000
+"""How much of a pattern a database is asked for: long ones are too complex for some."""
+
+
 class Kind(enum.Enum):
     """What a key asks of a column."""
 
@@ -40,6 +46,11 @@ class Kind(enum.Enum):
     AMONG = enum.auto()
     LIKE = enum.auto()
     WITHIN = enum.auto()
+    EMPTY = enum.auto()
+
+
+Narrowing: TypeAlias = OneOf | Like | Within | Empty
+"""A key that SQL can compare a column with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +86,34 @@ class Wording(Protocol):
         """Return whether a column holds several values, of which one might be what is asked for."""
 
 
-def without_values(at: int, key: Key, wording: Wording) -> tuple[Asked, dict[str, object]]:
-    """Return a query's key without its values, and these by the names of their parameters.
+def narrowed(key: Key) -> Sequence[Narrowing]:
+    """Return what SQL can say of a key: all that it matches passes each of these, and little else."""
+    attribute = key.attribute
+    match key:
+        case Empty() if attribute.tag in IN_STUDY:
+            return ()
+        case OneOf(_, values) | Like(_, values) if attribute.vr == "PN" and any("=" in v for v in values):
+            return _by_groups(attribute, values)
+        case Like(_, patterns):
+            return (Like(attribute, tuple(map(_cut, patterns))),)
+        case Combined(date, _, first, last):
+            return (Within(date, first and first[:_DATE_DIGITS], last and last[:_DATE_DIGITS]),)
+        case Alike(_, words):
+            return [Like(attribute, tuple(f"*{part}*" for part in parts(word))) for word in words]
+        case Items():
+            return ()
+        case _:
+            return (key,)
+
+
+def without_values(at: int, key: Narrowing, wording: Wording) -> tuple[Asked, dict[str, object]]:
+    """Return a key without its values, and these by the names of their parameters.
 
     Parameters
     ----------
     at : int
-        Which of the query's keys it is.
-    key : OneOf, Like or Within
+        Which of the keys it is.
+    key : OneOf, Like, Within or Empty
     wording : Wording
     """
     values: tuple[object, ...]
@@ -95,13 +126,26 @@ def without_values(at: int, key: Key, wording: Wording) -> tuple[Asked, dict[str
             kind, values = Kind.LIKE, tuple(map(wording.pattern, key.patterns))
         case Within():
             kind, values = Kind.WITHIN, (key.first, key.last)
+        case Empty():
+            kind, values = Kind.EMPTY, ()
     named = [(None if value is None else f"key_{at}_{n}", value) for n, value in enumerate(values)]
     asked = Asked(key.attribute, kind, tuple(name for name, _ in named))
     return asked, {name: value for name, value in named if name is not None}
 
 
-def page_of(level: Level, keys: Sequence[Asked], wording: Wording) -> sa.Select[*tuple[Any, ...]]:
-    """Return what reads the next `size` entities after `after_0`, … that SQL lets pass."""
+def page_of(
+    level: Level, compared: Sequence[Attribute], keys: Sequence[Asked], wording: Wording
+) -> sa.Select[*tuple[Any, ...]]:
+    """Return what reads the next `size` entities after `after_0`, … that SQL lets pass.
+
+    Parameters
+    ----------
+    level : Level
+    compared : sequence of Attribute
+        Those that are read, too, to be compared.
+    keys : sequence of Asked
+    wording : Wording
+    """
     series = wording.series
     uids = _uids(level, series)
     summary: Sequence[sa.ColumnElement[Any]] = [sa.null() for _ in _COUNTED]
@@ -119,9 +163,15 @@ def page_of(level: Level, keys: Sequence[Asked], wording: Wording) -> sa.Select[
         case _:
             tables = studies.join(versions, versions.c.id == studies.c.representative)
     after = [sa.bindparam(f"after_{at}", type_=sa.Text) for at in range(len(uids))]
-    compared = [_column(key, series) for key in keys if key.attribute.tag not in IN_STUDY]
     statement = (
-        sa.select(*uids, *_VERSION, *summary, studies.c.corrections, corrected, *compared)
+        sa.select(
+            *uids,
+            *_VERSION,
+            *summary,
+            studies.c.corrections,
+            corrected,
+            *(_column(attribute, series) for attribute in compared),
+        )
         .select_from(tables)
         .where(sa.tuple_(*uids) > sa.tuple_(*after) if len(uids) > 1 else uids[0] > after[0])
         .where(*(_condition(key, wording) for key in keys))
@@ -159,6 +209,16 @@ def _is_given(column: sa.ColumnElement[str], wording: Wording) -> sa.ColumnEleme
     return wording.among(column, sa.bindparam("entities", type_=sa.Text))
 
 
+def _by_groups(attribute: Attribute, values: Sequence[str]) -> Sequence[Like]:
+    """Return what names have that match one of several component groups, whatever stands between."""
+    longest = (max(value.split("="), key=len) for value in values)
+    return (Like(attribute, tuple(_cut(f"*{group}*") for group in longest)),)
+
+
+def _cut(pattern: str) -> str:
+    return pattern if len(pattern) <= _PATTERN_LENGTH else f"{pattern[:_PATTERN_LENGTH]}*"
+
+
 def _table(level: Level, series: sa.Table) -> sa.Table:
     return {Level.SERIES: series, Level.IMAGE: versions}.get(level, studies)
 
@@ -169,8 +229,8 @@ def _uids(level: Level, series: sa.Table) -> Sequence[sa.Column[str]]:
     return [_table(level, series).c[name] for name in _NAMES[: UIDS[level]]]
 
 
-def _column(key: Asked, series: sa.Table) -> sa.Column[str]:
-    column: sa.Column[str] = _table(key.attribute.level, series).c[key.attribute.column]
+def _column(attribute: Attribute, series: sa.Table) -> sa.Column[str]:
+    column: sa.Column[str] = _table(attribute.level, series).c[attribute.column]
     return column
 
 
@@ -185,7 +245,6 @@ def _stands_for_patient() -> sa.ColumnElement[bool]:
 
 
 def _condition(key: Asked, wording: Wording) -> sa.ColumnElement[bool]:
-    """Return what SQL can say of a key: true for everything that it matches, and for little else."""
     attribute = key.attribute
     if attribute.tag in IN_STUDY:
         held_below = wording.series.alias("below")
@@ -194,7 +253,9 @@ def _condition(key: Asked, wording: Wording) -> sa.ColumnElement[bool]:
             held_below.c.study_instance_uid == studies.c.study_instance_uid,
             sa.or_(_compares(held, key, wording), held.contains("\\", autoescape=True)),
         )
-    column = _column(key, wording.series)
+    column = _column(attribute, wording.series)
+    if key.kind is Kind.EMPTY:
+        return column.is_(None)
     compares = _compares(column, key, wording)
     return compares if attribute.vr == "UI" else sa.or_(compares, wording.undecided(column, key))
 

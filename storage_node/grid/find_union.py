@@ -15,11 +15,14 @@ from storage_node.catalogue.attributes import (
     SOP_CLASSES_IN_STUDY,
     SOP_INSTANCE_UID,
     STUDY_INSTANCE_UID,
+    Attribute,
     values_of,
 )
 from storage_node.catalogue.corrections import Details
 from storage_node.catalogue.corrections import values_of as values_of_header
-from storage_node.catalogue.matching import Key, Query, by_uids, matches
+from storage_node.catalogue.headers import are_met
+from storage_node.catalogue.keys import attributes_of, matches
+from storage_node.catalogue.matching import Query, by_uids
 from storage_node.catalogue.views import chosen, fingerprint, is_hidden, patient_key, precedence, rulings
 
 if TYPE_CHECKING:
@@ -146,19 +149,23 @@ def is_of(study: Match, patient: tuple[str, ...]) -> bool:
 
 def is_by_uids(query: Query) -> bool:
     """Return whether a query asks by UIDs alone: a catalogue that does not answer it has no row then."""
-    return all(key.attribute.tag in _UIDS for key in query.keys)
+    return not query.residual and all(key.attribute.tag in _UIDS for key in query.keys)
 
 
 def still_matches(query: Query, match: Match) -> bool:
     """Return whether a query matches a merged answer, as far as the attributes of its own level say."""
     levels = (Level.PATIENT, Level.STUDY) if query.level is Level.STUDY else (query.level,)
-    return all(matches(key, _stored(key, match)) for key in query.keys if key.attribute.level in levels)
+    return are_met(query.residual, match.header, match.corrected) and all(
+        matches(key, *(_stored(attribute, match) for attribute in attributes_of(key)))
+        for key in query.keys
+        if key.attribute.level in levels
+    )
 
 
-def _stored(key: Key, match: Match) -> str | None:
-    if key.attribute.tag == MODALITIES_IN_STUDY:
+def _stored(attribute: Attribute, match: Match) -> str | None:
+    if attribute.tag == MODALITIES_IN_STUDY:
         return "\\".join(match.modalities) or None
-    if key.attribute.tag == SOP_CLASSES_IN_STUDY:
+    if attribute.tag == SOP_CLASSES_IN_STUDY:
         return "\\".join(match.sop_classes) or None
     instance = match.version.instance
     stored = {
@@ -168,7 +175,7 @@ def _stored(key: Key, match: Match) -> str | None:
         "sop_instance_uid": instance.sop_instance_uid,
         "sop_class_uid": match.version.sop_class_uid,
     }
-    return stored[key.attribute.column]
+    return stored[attribute.column]
 
 
 def _modalities(series: Match) -> tuple[str, ...]:

@@ -17,14 +17,16 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql.base import PGDialect
 
 from storage_node.catalogue.find import Answers, Page
-from storage_node.catalogue.matching import Key, Like, OneOf, Query, Within
+from storage_node.catalogue.keys import Empty, Like, OneOf, Within
 from storage_node.catalogue.postgresql.tables import series_seen, storable
-from storage_node.catalogue.statements import Asked, Kind, apart, page_of, without_values
+from storage_node.catalogue.statements import Asked, Kind, Narrowing, apart, narrowed, page_of, without_values
 
 if TYPE_CHECKING:
     import asyncpg
 
     from cluster.nouns import Level
+    from storage_node.catalogue.attributes import Attribute
+    from storage_node.catalogue.matching import Query
 
 _DIALECT: Final = PGDialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
 _PLAN_FOR_VALUES: Final = "SET LOCAL plan_cache_mode = force_custom_plan"
@@ -65,7 +67,7 @@ class _Wording:
                 return sa.and_(several, _holds(column, sa.func.regexp_replace(given[0], *_ESCAPE)))
             case Kind.LIKE:
                 return sa.and_(several, sa.or_(*(_holds(column, pattern) for pattern in given)))
-            case Kind.AMONG | Kind.WITHIN:
+            case _:
                 return several
 
 
@@ -80,10 +82,12 @@ class Find:
     """A query, compiled once for all of its pages."""
 
     def __init__(self, query: Query) -> None:
-        query = replace(query, keys=tuple(map(_storable, query.keys)))
-        keys = [without_values(at, key, _WORDING) for at, key in enumerate(query.keys)]
         self._answers = Answers(query)
-        self._sql, self._names, constants = _page_sql(query.level, tuple(asked for asked, _ in keys))
+        narrowing = [_storable(part) for key in query.keys for part in narrowed(key)]
+        keys = [without_values(at, key, _WORDING) for at, key in enumerate(narrowing)]
+        self._sql, self._names, constants = _page_sql(
+            query.level, self._answers.compared, tuple(asked for asked, _ in keys)
+        )
         self._parameters = {
             **constants,
             **{name: value for _, values in keys for name, value in values.items()},
@@ -115,7 +119,7 @@ class Find:
         return self._answers.page(rows, more, size)
 
 
-def _storable(key: Key) -> Key:
+def _storable(key: Narrowing) -> Narrowing:
     match key:
         case OneOf():
             return replace(key, values=tuple(map(storable, key.values)))
@@ -124,12 +128,16 @@ def _storable(key: Key) -> Key:
         case Within():
             first, last = (None if end is None else storable(end) for end in (key.first, key.last))
             return replace(key, first=first, last=last)
+        case Empty():
+            return key
 
 
 @functools.lru_cache(maxsize=256)
-def _page_sql(level: Level, keys: tuple[Asked, ...]) -> tuple[str, Sequence[str], Mapping[str, object]]:
+def _page_sql(
+    level: Level, compared: tuple[Attribute, ...], keys: tuple[Asked, ...]
+) -> tuple[str, Sequence[str], Mapping[str, object]]:
     """Return a statement, the names of its parameters in order, and the values of those that are fixed."""
-    compiled = page_of(level, keys, _WORDING).compile(dialect=_DIALECT)
+    compiled = page_of(level, compared, keys, _WORDING).compile(dialect=_DIALECT)
     return str(compiled), compiled.positiontup or (), compiled.params
 
 

@@ -13,9 +13,10 @@ from sqlalchemy.dialects import sqlite
 
 from cluster.nouns import Level
 from storage_node.catalogue import schema
+from storage_node.catalogue.attributes import Attribute
 from storage_node.catalogue.find import Answers, Page
 from storage_node.catalogue.matching import Query
-from storage_node.catalogue.statements import Asked, apart, page_of, without_values
+from storage_node.catalogue.statements import Asked, Kind, apart, narrowed, page_of, without_values
 
 _DIALECT: Final = sqlite.dialect(paramstyle="named")
 
@@ -37,8 +38,19 @@ class _Wording:
     def like(self, column: sa.ColumnElement[str], pattern: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
         return column.op("GLOB", is_comparison=True)(pattern)
 
-    def undecided(self, column: sa.Column[str], _: Asked) -> sa.ColumnElement[bool]:
-        return column.table.c.several == sa.true()
+    def undecided(self, column: sa.Column[str], asked: Asked) -> sa.ColumnElement[bool]:
+        several = column.table.c.several == sa.true()
+        if asked.attribute.vr != "PN":
+            return sa.and_(several, sa.func.instr(column, "\\") > 0)
+        # In some countries every name has several representations: the flag says little of them.
+        given = [sa.bindparam(name, type_=sa.Text) for name in asked.parameters if name is not None]
+        match asked.kind:
+            case Kind.IS:
+                return sa.and_(several, sa.func.instr(column, given[0]) > 0)
+            case Kind.LIKE:
+                return sa.and_(several, sa.or_(*(self.like(column, "*" + value + "*") for value in given)))
+            case _:
+                return several
 
 
 _WORDING: Final = _Wording()
@@ -48,9 +60,12 @@ class Find:
     """A query, compiled once for all of its pages."""
 
     def __init__(self, query: Query) -> None:
-        keys = [without_values(at, key, _WORDING) for at, key in enumerate(query.keys)]
         self._answers = Answers(query)
-        self._sql, constants = _page_sql(query.level, tuple(asked for asked, _ in keys))
+        narrowing = [part for key in query.keys for part in narrowed(key)]
+        keys = [without_values(at, key, _WORDING) for at, key in enumerate(narrowing)]
+        self._sql, constants = _page_sql(
+            query.level, self._answers.compared, tuple(asked for asked, _ in keys)
+        )
         self._parameters = {
             **constants,
             **{name: value for _, values in keys for name, value in values.items()},
@@ -81,8 +96,10 @@ class Find:
 
 
 @functools.lru_cache(maxsize=256)
-def _page_sql(level: Level, keys: tuple[Asked, ...]) -> tuple[str, Mapping[str, object]]:
-    compiled = page_of(level, keys, _WORDING).compile(dialect=_DIALECT)
+def _page_sql(
+    level: Level, compared: tuple[Attribute, ...], keys: tuple[Asked, ...]
+) -> tuple[str, Mapping[str, object]]:
+    compiled = page_of(level, compared, keys, _WORDING).compile(dialect=_DIALECT)
     return str(compiled), compiled.params
 
 
