@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import reduce
@@ -124,7 +124,9 @@ class MemoryCatalogue:
         due = [held for held in self._held.values() if held.verified_at < before]
         return [_entry(held) for held in sorted(due, key=lambda held: held.verified_at)[:limit]]
 
-    async def find(self, query: Query, limit: int) -> AsyncGenerator[Match]:
+    async def find(
+        self, query: Query, limit: int, *, looked: Callable[[], None] | None = None
+    ) -> AsyncGenerator[Match]:
         """Return what matches, ordered by `Match.uid`, at most `limit`."""
         self._check()
         view = self._view()
@@ -132,6 +134,8 @@ class MemoryCatalogue:
         for uid, rows in sorted(view.entities(query.level).items()):
             if found == limit:
                 return
+            if looked is not None:
+                looked()
             if view.is_matched(query, rows):
                 found += 1
                 yield view.match(query.level, uid, rows)

@@ -15,14 +15,21 @@ _ENTRIES: Final = 1000
 
 
 async def matches(
-    page: Callable[[tuple[str, ...] | None, int], Awaitable[Page]], limit: int
+    page: Callable[[tuple[str, ...] | None, int], Awaitable[Page]],
+    limit: int,
+    looked: Callable[[], None] | None = None,
 ) -> AsyncGenerator[Match]:
-    """Yield what matches, at most `limit`; a page is asked for by where it begins, and its size."""
+    """Yield what matches, at most `limit`; a page is asked for by where it begins, and its size.
+
+    After each page `looked` is called (`Catalogue.find`).
+    """
     after: tuple[str, ...] | None = None
     found = 0
     while found < limit:
-        answer = await page(after, min(_MATCHES, limit - found))
-        for match in answer.matches:
+        answer = await page(after, _MATCHES)
+        if looked is not None:
+            looked()
+        for match in answer.matches[: limit - found]:
             yield match
         found += len(answer.matches)
         after = answer.after

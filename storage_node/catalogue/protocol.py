@@ -11,7 +11,7 @@ it was verified.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -242,8 +242,13 @@ class Catalogue(Protocol):
         CatalogueUnavailable
         """
 
-    def find(self, query: Query, limit: int) -> AsyncGenerator[Match]:
+    def find(
+        self, query: Query, limit: int, *, looked: Callable[[], None] | None = None
+    ) -> AsyncGenerator[Match]:
         """Return what matches, ordered by `Match.uid`, at most `limit`; read in pages: nobody waits for it.
+
+        After each page `looked` is called, which may be long before anything matches; what it raises ends
+        the find.
 
         What is hidden is returned, too, and says so (`Match.instances`, `Match.rulings`): another catalogue
         may know better. The attributes of an entity are those of an instance that is not hidden, if any is.

@@ -13,7 +13,7 @@ from storage_node.catalogue.matching import Query, by_uids
 from storage_node.catalogue.protocol import CatalogueUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from cluster.nouns import Fact, Instance
     from storage_node.catalogue.protocol import Catalogue, Entry, Match, Row
@@ -30,6 +30,10 @@ class StreamFailed(Exception):
         self.reason = reason
 
 
+class _Stopped(Exception):
+    """Nobody wants the answers any more."""
+
+
 class Stream:
     """One catalogue's answers to a query.
 
@@ -40,7 +44,9 @@ class Stream:
     after : tuple of str
         What the answers begin behind: their `Match.uid` is greater.
     timeout_s : float
-        How long the catalogue may take to its next answer.
+        How long the catalogue may take to its next answer, or to its next page without any.
+    stopped : callable
+        Whether nobody wants the answers any more: asked after each page.
 
     Attributes
     ----------
@@ -50,15 +56,24 @@ class Stream:
         Whether no more will be read.
     """
 
-    def __init__(self, catalogue: Catalogue, query: Query, after: tuple[str, ...], timeout_s: float) -> None:
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        query: Query,
+        after: tuple[str, ...],
+        timeout_s: float,
+        stopped: Callable[[], bool],
+    ) -> None:
         self.catalogue = catalogue
         self.waiting: deque[Match] = deque()
         self.at_end = False
         # What is hidden counts against no limit, and only all catalogues together know what is.
-        self._answers = catalogue.find(query, sys.maxsize)
+        self._answers = catalogue.find(query, sys.maxsize, looked=self._looked)
         self._level = query.level
         self._after = after
         self._timeout_s = timeout_s
+        self._stopped = stopped
+        self._limit: asyncio.Timeout | None = None
         self._known: tuple[tuple[str, ...], Mapping[tuple[str, ...], Match]] = ((), {})
         self._facts: tuple[str, Sequence[Fact]] = ("", ())
 
@@ -69,19 +84,20 @@ class Stream:
 
     async def read(self) -> StreamFailed | None:
         """Read some answers, or the end; return why that failed, if it did."""
-        loop = asyncio.get_running_loop()
         try:
-            async with self._limited() as limit:
+            async with self._limited() as self._limit:
                 async for match in self._answers:
                     if match.uid <= self._after:
-                        limit.reschedule(loop.time() + self._timeout_s)
+                        pass
                         continue
                     self.waiting.append(match)
                     if len(self.waiting) == _READ_AHEAD:
                         return None
-            self.at_end = True
         except StreamFailed as failure:
             return failure
+        except _Stopped:
+            self.waiting.clear()
+        self.at_end = True
         return None
 
     async def known(self, uid: tuple[str, ...]) -> Match | None:
@@ -151,6 +167,15 @@ class Stream:
     async def close(self) -> None:
         """Stop asking."""
         await self._answers.aclose()
+
+    def _looked(self) -> None:
+        if self._stopped():
+            raise _Stopped
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if self._limit is not None:
+            self._limit.reschedule(asyncio.get_running_loop().time() + self._timeout_s)
 
     @asynccontextmanager
     async def _limited(self) -> AsyncIterator[asyncio.Timeout]:

@@ -326,8 +326,10 @@ class LinkedCatalogue:
             "least_verified", limit, lambda: self._site.catalogue.least_verified(before, limit)
         )
 
-    def find(self, query: Query, limit: int) -> AsyncGenerator[Match]:
-        return self._each("find", lambda: self._site.catalogue.find(query, limit))
+    def find(
+        self, query: Query, limit: int, *, looked: Callable[[], None] | None = None
+    ) -> AsyncGenerator[Match]:
+        return self._each("find", lambda: self._site.catalogue.find(query, limit, looked=looked))
 
     def walk(self, study_instance_uid: str | None = None) -> AsyncGenerator[Entry]:
         return self._each("walk", lambda: self._site.catalogue.walk(study_instance_uid))

@@ -106,14 +106,16 @@ class PostgresqlCatalogue:
         """Return the entries whose copies were last verified before then, the longest ago first."""
         return await self._read(partial(read.least_verified, before=before, limit=limit))
 
-    def find(self, query: Query, limit: int) -> AsyncGenerator[Match]:
+    def find(
+        self, query: Query, limit: int, *, looked: Callable[[], None] | None = None
+    ) -> AsyncGenerator[Match]:
         """Return what matches, ordered by `Match.uid`, at most `limit`; read in pages."""
         find = Find(query)
 
         def page(after: tuple[str, ...] | None, size: int) -> Awaitable[Page]:
             return self._read(partial(find.page, after=after, size=size))
 
-        return pages.matches(page, limit)
+        return pages.matches(page, limit, looked)
 
     def walk(self, study_instance_uid: str | None = None) -> AsyncGenerator[Entry]:
         """Return an entry for every version held, or for those of a study, by instance, then digest."""

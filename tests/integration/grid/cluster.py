@@ -120,8 +120,10 @@ class FailingCatalogue:
     async def least_verified(self, before: datetime, limit: int) -> Sequence[Entry]:
         return await self._within("least_verified", lambda: self._catalogue.least_verified(before, limit))
 
-    def find(self, query: Query, limit: int) -> AsyncGenerator[Match]:
-        return self._catalogue.find(query, limit)
+    def find(
+        self, query: Query, limit: int, *, looked: Callable[[], None] | None = None
+    ) -> AsyncGenerator[Match]:
+        return self._catalogue.find(query, limit, looked=looked)
 
     async def walk(self, study_instance_uid: str | None = None) -> AsyncGenerator[Entry]:
         await self._within("walk", _nothing)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -29,9 +29,11 @@ class Failing(MemoryCatalogue):
         self._answers = answers
         self._hangs = hangs
 
-    async def find(self, query: Query, limit: int) -> AsyncGenerator[Match]:
+    async def find(
+        self, query: Query, limit: int, *, looked: Callable[[], None] | None = None
+    ) -> AsyncGenerator[Match]:
         answered = 0
-        async for match in super().find(query, limit):
+        async for match in super().find(query, limit, looked=looked):
             if answered == self._answers:
                 if self._hangs:
                     await asyncio.Event().wait()
@@ -183,10 +185,12 @@ async def test_with_none_left_it_fails(answers: int) -> None:
 
 async def test_one_that_fails_while_it_is_counted_again_is_left_out() -> None:
     class FailsBelow(MemoryCatalogue):
-        def find(self, query: Query, limit: int) -> AsyncGenerator[Match]:
+        def find(
+            self, query: Query, limit: int, *, looked: Callable[[], None] | None = None
+        ) -> AsyncGenerator[Match]:
             if query.level is Level.SERIES:
                 self.unavailable = "it is gone"
-            return super().find(query, limit)
+            return super().find(query, limit, looked=looked)
 
     failing = FailsBelow("a", SiteIdentity("a", "a", 1))
     await _fill(failing, [row(sop="1"), row(sop="2", minute=1)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 
 import pytest
 
@@ -25,9 +25,11 @@ class Counting(MemoryCatalogue):
         super().__init__(name, SiteIdentity(name, name, 1))
         self.asked: list[str] = []
 
-    def find(self, query: Query, limit: int) -> AsyncGenerator[Match]:
+    def find(
+        self, query: Query, limit: int, *, looked: Callable[[], None] | None = None
+    ) -> AsyncGenerator[Match]:
         self.asked.append("find")
-        return super().find(query, limit)
+        return super().find(query, limit, looked=looked)
 
     async def facts_in(self, study_instance_uid: str) -> Sequence[Fact]:
         self.asked.append("facts")
