@@ -126,6 +126,8 @@ def normal(vr: str, value: str) -> str:
 
     Wild cards go through unharmed. A value that is not what its VR says is compared as it is.
     """
+    if vr in SINGLE_VALUED:
+        return value.strip(" \0")
     value = _CONTROL.sub("", value).strip()
     match vr:
         case "PN":

@@ -15,7 +15,7 @@ _ACCENTS: Final = re.compile("[\u0300-\u036f\u0591-\u05c7\u064b-\u065f\u0670]")
 """Marks on letters of Latin, Greek, Cyrillic, Hebrew and Arabic; elsewhere a mark makes another letter."""
 _PADDING: Final = re.compile(r"^\s+|[\s^]+$|\s+(?=\^)|(?<=\^)\s+")
 """Spaces around components, and what delimits components that are not there."""
-_BETWEEN_WORDS: Final = re.compile(r"[\^=\s,.'\u2019-]+")
+_BETWEEN_WORDS: Final = re.compile(r"\W+")
 _FUZZY_FROM: Final = 4
 """Length of the shortest word that matches with an error in it."""
 

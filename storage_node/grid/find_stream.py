@@ -88,7 +88,7 @@ class Stream:
             async with self._limited() as self._limit:
                 async for match in self._answers:
                     if match.uid <= self._after:
-                        pass
+                        self._go_on()
                         continue
                     self.waiting.append(match)
                     if len(self.waiting) == _READ_AHEAD:

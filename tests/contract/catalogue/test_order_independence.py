@@ -101,7 +101,7 @@ async def _tell(
     return await catalogue.counts(), matches, everything, [summary async for summary in catalogue.studies()]
 
 
-class _Copies:
+class Copies:
     """Empty SQLite catalogues, copied from one that was made."""
 
     def __init__(self, folder: Path) -> None:
@@ -149,7 +149,7 @@ def test_memory_says_the_same_in_any_order() -> None:
 
 
 def test_sqlite_says_what_the_reference_says_in_any_order(tmp_path: Path) -> None:
-    _compare(_Copies(tmp_path).catalogue, examples=100)
+    _compare(Copies(tmp_path).catalogue, examples=100)
 
 
 def test_postgresql_says_what_the_reference_says_in_any_order(databases: Databases) -> None:
