@@ -22,6 +22,8 @@ _FUZZY_FROM: Final = 4
 
 def folded(name: str) -> str:
     """Return a name, or a key for names, in the form that names are compared in."""
+    if name.isascii() and " " not in name and "=" not in name:
+        return name.casefold().rstrip("^")
     if not name.isascii():
         name = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", name).casefold())
         name = unicodedata.normalize("NFC", _ACCENTS.sub("", name))
