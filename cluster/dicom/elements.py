@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import struct
 import zlib
 from collections.abc import Container, Mapping
 from typing import Final, NamedTuple, TypeAlias
+
+from cluster.dicom.character_sets import DEFAULT, Repertoire, repertoire
+from cluster.dicom.iso_2022 import ESCAPE
 
 
 class Element(NamedTuple):
@@ -104,28 +108,17 @@ VR_OF_32_BIT_LENGTH: Final = frozenset(
 )
 """Value Representations whose length has 32 bits, after two reserved bytes (PS3.5 7.1.2)."""
 
+_VRS: Final = VR_OF_16_BIT_LENGTH | VR_OF_32_BIT_LENGTH
 _VR_NAMES: Final[dict[bytes, str | None]] = {
     _IMPLICIT: None,
-    **{vr.encode(): vr for vr in VR_OF_16_BIT_LENGTH | VR_OF_32_BIT_LENGTH},
+    **{vr.encode(): vr for vr in _VRS},
 }
-
-_CODECS: Final = {
-    "": "latin_1",
-    "ISO_IR 6": "latin_1",
-    "ISO_IR 100": "latin_1",
-    "ISO_IR 192": "utf_8",
-    "ISO 2022 IR 6": "latin_1",
-    "ISO 2022 IR 100": "latin_1",
-}
-"""Character sets that need no table of pydicom's; Latin-1 decodes any byte, and is often meant by none."""
-
-_ESCAPE: Final = b"\x1b"
 
 
 def text(elements: Elements, tag: int) -> str | None:
     """Return the value of a text element, decoded, without the padding around it.
 
-    What cannot be decoded becomes U+FFFD; a character set that is not known is taken for Latin-1.
+    What cannot be decoded becomes U+FFFD.
 
     Parameters
     ----------
@@ -142,55 +135,36 @@ def text(elements: Elements, tag: int) -> str | None:
     if element is None:
         return None
     value = element.value
-    if value.isascii() and _ESCAPE not in value:
+    if value.isascii() and ESCAPE not in value:
         return value.decode("ascii").strip(" \0")
-    terms = character_sets(elements)
-    if len(terms) == 1 and terms[0] in _CODECS:
-        return value.decode(_CODECS[terms[0]], "replace").strip(" \0")
-    return _decode(value, terms).strip(" \0")
+    return repertoire_of(elements).decode(value, vr_of(tag, element)).strip(" \0")
 
 
-def character_sets(elements: Elements) -> tuple[str, ...]:
-    """Return the values of Specific Character Set; a single empty one where it is missing."""
+def is_plain(value: bytes) -> bool:
+    """Whether a text is the same in all character sets: ISO 646, and no code extensions."""
+    return value.isascii() and ESCAPE not in value
+
+
+def repertoire_of(elements: Elements) -> Repertoire:
+    """Return what Specific Character Set (0008,0005) says; the default repertoire where it is missing."""
     element = elements.get(SPECIFIC_CHARACTER_SET)
-    if element is None:
-        return ("",)
-    return tuple(term.strip(" \0") for term in element.value.decode("latin_1").split("\\"))
+    return DEFAULT if element is None else repertoire(element.value)
 
 
-def are_known(terms: tuple[str, ...]) -> bool:
-    """Whether all character sets are Defined Terms of PS3.3 C.12.1.1.2."""
-    if all(term in _CODECS for term in terms):
-        return True
-    from pydicom.charset import python_encoding
+def vr_of(tag: int, element: Element) -> str:
+    """Return an element's VR; where it has none that is known, that of PS3.6, the first if there are several.
 
-    return all(term in python_encoding for term in terms)
-
-
-def _decode(value: bytes, terms: tuple[str, ...]) -> str:
-    """Decode with code extensions (PS3.5 6.1.2.5), by pydicom's tables and without its warnings."""
-    from pydicom.charset import CODES_TO_ENCODINGS, handled_encodings, python_encoding
-
-    first = python_encoding.get(terms[0], "latin_1")
-    fragments = value.split(_ESCAPE)
-    decoded = [fragments[0].decode(first, "replace")]
-    for fragment in fragments[1:]:
-        code = next((c for c in CODES_TO_ENCODINGS if (_ESCAPE + fragment).startswith(c)), None)
-        if code is None:
-            decoded.append(fragment.decode(first, "replace"))
-            continue
-        codec = CODES_TO_ENCODINGS[code]
-        if codec in handled_encodings:
-            decoded.append((_ESCAPE + fragment).decode(codec, "replace"))
-            continue
-        # At a delimiter the initial character set is back, without an escape sequence (PS3.5 6.1.2.5.3).
-        rest = fragment[len(code) - 1 :]
-        decoded.append(_until_reset(rest, codec, first))
-    return "".join(decoded)
+    UN where PS3.6 does not have it either.
+    """
+    vr = element.vr
+    return vr if vr in _VRS and vr != "UN" else _dictionary_vr(tag)
 
 
-def _until_reset(value: bytes, codec: str, first: str) -> str:
-    for position, byte in enumerate(value):
-        if byte in b"\\^=\r\n\f\t":
-            return value[:position].decode(codec, "replace") + value[position:].decode(first, "replace")
-    return value.decode(codec, "replace")
+@functools.lru_cache(maxsize=1024)
+def _dictionary_vr(tag: int) -> str:
+    from pydicom.datadict import dictionary_VR
+
+    try:
+        return dictionary_VR(tag)[:2]
+    except KeyError:
+        return "UN"

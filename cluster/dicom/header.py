@@ -10,7 +10,7 @@ import re
 import zlib
 from typing import Final, TypeAlias
 
-from cluster.dicom.elements import Element, are_known, character_sets
+from cluster.dicom.elements import Element, repertoire_of
 from cluster.dicom.transfer_syntaxes import DEFLATED_EXPLICIT_VR_LE, EXPLICIT_VR_BE
 from cluster.dicom.walker import DataSetCutShort, HeaderError, Walker
 
@@ -115,7 +115,7 @@ class HeaderReader:
             element = self.elements.get(tag)
             if element is not None and element.vr not in (vr, None):
                 odd.add("wrong_vr")
-        if not are_known(character_sets(self.elements)):
+        if not repertoire_of(self.elements).is_known:
             odd.add("unknown_character_set")
         return tuple(sorted(odd))
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.dicom.elements import Element, PackedHeaderError, are_known, pack, text, unpack
+from cluster.dicom.elements import Element, PackedHeaderError, pack, text, unpack
 
 _ELEMENTS = st.dictionaries(
     st.integers(0, 0xFFFFFFFF),
@@ -69,12 +69,6 @@ def test_text_is_decoded_by_its_character_set(
         elements[0x00080005] = Element("CS", character_set)
     assert text(elements, 0x00100010) == expected
     assert text(elements, 0x00100020) is None
-
-
-def test_character_sets_are_known_by_their_defined_terms() -> None:
-    assert are_known(("", "ISO 2022 IR 87"))
-    assert are_known(("ISO_IR 100",))
-    assert not are_known(("ISO_IR 100", "KLINGON"))
 
 
 @given(
