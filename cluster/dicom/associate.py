@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from cluster.dicom.extended import ExtendedNegotiation
 from cluster.dicom.faults import AbortReason, FaultKind, RemoteProtocolError
 from cluster.dicom.pdu import PDU_HEADER, PduType
 
@@ -31,6 +32,7 @@ _MAXIMUM_LENGTH_ITEM = 0x51
 _IMPLEMENTATION_CLASS_ITEM = 0x52
 _ROLE_SELECTION_ITEM = 0x54
 _IMPLEMENTATION_VERSION_ITEM = 0x55
+_EXTENDED_NEGOTIATION_ITEM = 0x56
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,7 @@ class UserInformation:
     implementation_class_uid: str = ""
     implementation_version_name: str = ""
     roles: tuple[Role, ...] = ()
+    extended: tuple[ExtendedNegotiation, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +219,8 @@ def _user_information(items: list[tuple[int, bytes]]) -> UserInformation:
     data = next((value for kind, value in items if kind == _USER_INFORMATION_ITEM), b"")
     # Without a Maximum Length item there is no limit: it is the peer that would have set one.
     max_length, class_uid, version_name = 0, "", ""
-    roles = []
+    roles: list[Role] = []
+    extended: list[ExtendedNegotiation] = []
     for kind, value in _items(data):
         if kind == _MAXIMUM_LENGTH_ITEM:
             if len(value) != 4:
@@ -228,7 +232,9 @@ def _user_information(items: list[tuple[int, bytes]]) -> UserInformation:
             version_name = _text(value)
         elif kind == _ROLE_SELECTION_ITEM:
             roles.append(_role(value))
-    return UserInformation(max_length, class_uid, version_name, tuple(roles))
+        elif kind == _EXTENDED_NEGOTIATION_ITEM:
+            extended.append(_extended(value))
+    return UserInformation(max_length, class_uid, version_name, tuple(roles), tuple(extended))
 
 
 def _role(value: bytes) -> Role:
@@ -236,6 +242,13 @@ def _role(value: bytes) -> Role:
     if len(value) != uid_length + 4:
         raise _fault("a role selection item's UID does not fit it")
     return Role(_text(value[2:-2]), scu=value[-2] == 1, scp=value[-1] == 1)
+
+
+def _extended(value: bytes) -> ExtendedNegotiation:
+    end = 2 + int.from_bytes(value[:2], "big")
+    if len(value) < max(end, 2):
+        raise _fault("an extended negotiation item's UID does not fit it")
+    return ExtendedNegotiation(_text(value[2:end]), value[end:])
 
 
 def _text(value: bytes) -> str:
@@ -269,6 +282,10 @@ def _encode_user_information(user: UserInformation) -> bytes:
         uid = role.sop_class_uid.encode("ascii")
         value = struct.pack(f">H{len(uid)}sBB", len(uid), uid, role.scu, role.scp)
         items.append(_item(_ROLE_SELECTION_ITEM, value))
+    for extended in user.extended:
+        uid = extended.sop_class_uid.encode("ascii")
+        value = struct.pack(f">H{len(uid)}s", len(uid), uid) + extended.information
+        items.append(_item(_EXTENDED_NEGOTIATION_ITEM, value))
     if user.implementation_version_name:
         items.append(_uid_item(_IMPLEMENTATION_VERSION_ITEM, user.implementation_version_name))
     return b"".join(items)

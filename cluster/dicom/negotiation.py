@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from cluster.dicom.associate import (
@@ -16,6 +17,7 @@ from cluster.dicom.associate import (
     Role,
     UserInformation,
 )
+from cluster.dicom.extended import OFFERED, ExtendedNegotiation, agree
 from cluster.dicom.pdu import PDV_OVERHEAD_BYTES, AssociateRJ
 from cluster.dicom.transfer_syntaxes import IMPLICIT_VR_LE, choose_for_service, choose_for_storage
 from cluster.dicom.uids import (
@@ -61,6 +63,8 @@ class PresentationContext:
     transfer_syntax: str
     scu_role: bool = True
     scp_role: bool = False
+    extended: bytes = b""
+    """What was agreed on for its SOP class beyond the baseline: a field of `cluster.dicom.extended`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,8 @@ class AcceptancePolicy:
     max_associations: int = 200
     services: frozenset[str] = SERVICES
     """Abstract syntaxes of the services that are offered besides storage."""
+    extended: Mapping[str, bytes] = field(default_factory=lambda: OFFERED)
+    """What is offered beyond the baseline, by SOP class."""
     implementation_class_uid: str = IMPLEMENTATION_CLASS_UID
     implementation_version_name: str = IMPLEMENTATION_VERSION_NAME
 
@@ -105,6 +111,7 @@ def negotiate(
             implementation_class_uid=policy.implementation_class_uid,
             implementation_version_name=policy.implementation_version_name,
             roles=_roles(request, results, policy),
+            extended=_extended(request, results, policy),
         ),
     )
 
@@ -112,11 +119,14 @@ def negotiate(
 def contexts_of(request: AssociateRQ, response: AssociateAC) -> dict[int, PresentationContext]:
     """Return the presentation contexts that both sides agree on, by their ID.
 
-    Without an answer to a role selection the roles are the default ones (PS3.7 D.3.3.4).
+    Without an answer to a role selection the roles are the default ones (PS3.7 D.3.3.4), and without one to
+    an extended negotiation nothing is extended (PS3.7 D.3.3.5).
     """
     results = {result.context_id: result for result in response.results if result.result == ACCEPTANCE}
     proposed = {role.sop_class_uid: role for role in request.user_information.roles}
     answered = {role.sop_class_uid: role for role in response.user_information.roles}
+    asked = {item.sop_class_uid: item.information for item in request.user_information.extended}
+    extended = {item.sop_class_uid: item.information for item in response.user_information.extended}
     contexts = {}
     for item in request.contexts:
         result = results.get(item.context_id)
@@ -126,8 +136,10 @@ def contexts_of(request: AssociateRQ, response: AssociateAC) -> dict[int, Presen
         ours, theirs = proposed.get(item.abstract_syntax), answered.get(item.abstract_syntax)
         if ours is not None and theirs is not None:
             scu, scp = ours.scu and theirs.scu, ours.scp and theirs.scp
+        uid = item.abstract_syntax
+        both = agree(asked.get(uid, b""), extended.get(uid, b""))
         contexts[item.context_id] = PresentationContext(
-            item.context_id, item.abstract_syntax, result.transfer_syntax, scu, scp
+            item.context_id, uid, result.transfer_syntax, scu, scp, both
         )
     return contexts
 
@@ -178,14 +190,32 @@ def _roles(
     request: AssociateRQ, results: tuple[ResultItem, ...], policy: AcceptancePolicy
 ) -> tuple[Role, ...]:
     """Answer the role selections (PS3.7 D.3.3.4): as proposed for storage, for C-GET; else SCU only."""
-    accepted_ids = {result.context_id for result in results if result.result == ACCEPTANCE}
-    accepted = {item.abstract_syntax for item in request.contexts if item.context_id in accepted_ids}
+    accepted = _accepted(request, results)
     proposed = {role.sop_class_uid: role for role in request.user_information.roles}
     return tuple(
         Role(uid, role.scu, role.scp and uid not in policy.services)
         for uid, role in proposed.items()
         if uid in accepted
     )
+
+
+def _extended(
+    request: AssociateRQ, results: tuple[ResultItem, ...], policy: AcceptancePolicy
+) -> tuple[ExtendedNegotiation, ...]:
+    """Answer what is asked for beyond the baseline of services, once for each SOP class (PS3.7 D.3.3.5)."""
+    accepted = _accepted(request, results)
+    asked = {item.sop_class_uid: item.information for item in request.user_information.extended}
+    return tuple(
+        ExtendedNegotiation(uid, agree(information, policy.extended[uid]))
+        for uid, information in asked.items()
+        if uid in accepted and uid in policy.extended
+    )
+
+
+def _accepted(request: AssociateRQ, results: tuple[ResultItem, ...]) -> frozenset[str]:
+    """Return the abstract syntaxes of the accepted presentation contexts."""
+    ids = {result.context_id for result in results if result.result == ACCEPTANCE}
+    return frozenset(item.abstract_syntax for item in request.contexts if item.context_id in ids)
 
 
 @functools.cache

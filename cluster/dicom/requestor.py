@@ -17,6 +17,7 @@ from cluster.dicom.associate import (
 )
 from cluster.dicom.associate import Role as RoleItem
 from cluster.dicom.association import Association
+from cluster.dicom.extended import ExtendedNegotiation
 from cluster.dicom.faults import Ending, LocalProtocolError
 from cluster.dicom.limits import UpperLayerLimits
 from cluster.dicom.pdu import PDV_OVERHEAD_BYTES, AssociateRJ
@@ -50,6 +51,8 @@ class ProposedContext:
     transfer_syntaxes: tuple[str, ...]
     scu_role: bool = True
     scp_role: bool = False
+    extended: bytes = b""
+    """What is asked for beyond the baseline of the SOP class: a field of `cluster.dicom.extended`."""
 
 
 async def connect(
@@ -150,6 +153,7 @@ def _request(
         for context in contexts
         if (context.scu_role, context.scp_role) != (True, False)
     }
+    extended = {context.abstract_syntax: context.extended for context in contexts if context.extended}
     return AssociateRQ(
         called_ae=called_ae,
         calling_ae=calling_ae,
@@ -162,5 +166,6 @@ def _request(
             implementation_class_uid=negotiation.IMPLEMENTATION_CLASS_UID,
             implementation_version_name=negotiation.IMPLEMENTATION_VERSION_NAME,
             roles=tuple(roles.values()),
+            extended=tuple(ExtendedNegotiation(*item) for item in extended.items()),
         ),
     )

@@ -6,6 +6,7 @@ from contextlib import suppress
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydicom.uid import UID
 from pynetdicom import build_context, build_role
 from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RQ
 from pynetdicom.pdu_primitives import (
@@ -13,6 +14,7 @@ from pynetdicom.pdu_primitives import (
     ImplementationClassUIDNotification,
     ImplementationVersionNameNotification,
     MaximumLengthNotification,
+    SOPClassExtendedNegotiation,
     UserIdentityNegotiation,
 )
 
@@ -26,6 +28,7 @@ from cluster.dicom.associate import (
     decode_associate_ac,
     decode_associate_rq,
 )
+from cluster.dicom.extended import ExtendedNegotiation
 from cluster.dicom.faults import RemoteProtocolError
 
 uids = st.from_regex(r"[0-2](\.(0|[1-9][0-9]{0,8})){1,6}", fullmatch=True)
@@ -36,6 +39,7 @@ users = st.builds(
     uids,
     st.text("ABC_1", max_size=16),
     st.lists(st.builds(Role, uids, st.booleans(), st.booleans()), max_size=3).map(tuple),
+    st.lists(st.builds(ExtendedNegotiation, uids, st.binary(max_size=8)), max_size=3).map(tuple),
 )
 ids = st.lists(st.integers(0, 127).map(lambda n: 2 * n + 1), unique=True, max_size=6)
 requests = st.builds(
@@ -97,7 +101,10 @@ def test_a_request_of_pynetdicom_is_read_as_pynetdicom_reads_it() -> None:
     version.implementation_version_name = "SOMEBODY"
     identity.user_identity_type, identity.primary_field = 1, b"somebody"
     role = build_role("1.2.840.10008.5.1.4.1.1.2", scu_role=False, scp_role=True)
-    primitive.user_information = [length, class_uid, role, version, identity]
+    extended = SOPClassExtendedNegotiation()
+    extended.sop_class_uid = UID("1.2.840.10008.5.1.4.1.1.2")
+    extended.service_class_application_information = b"\1\0\1"
+    primitive.user_information = [length, class_uid, role, extended, version, identity]
     assert decode_associate_rq(A_ASSOCIATE_RQ(primitive).encode()[6:]) == AssociateRQ(
         called_ae="CALLED",
         calling_ae="CALLING",
@@ -105,7 +112,11 @@ def test_a_request_of_pynetdicom_is_read_as_pynetdicom_reads_it() -> None:
             ProposedItem(7, "1.2.840.10008.5.1.4.1.1.2", ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2")),
         ),
         user_information=UserInformation(
-            32768, "1.2.3.4", "SOMEBODY", (Role("1.2.840.10008.5.1.4.1.1.2", scu=False, scp=True),)
+            32768,
+            "1.2.3.4",
+            "SOMEBODY",
+            (Role("1.2.840.10008.5.1.4.1.1.2", scu=False, scp=True),),
+            (ExtendedNegotiation("1.2.840.10008.5.1.4.1.1.2", b"\1\0\1"),),
         ),
     )
 
@@ -127,7 +138,13 @@ def test_pynetdicom_reads_a_response_as_it_is_meant() -> None:
         "CALLED",
         "CALLING",
         (ResultItem(1, 0, "1.2.840.10008.1.2"), ResultItem(3, 4, "1.2.840.10008.1.2")),
-        UserInformation(0, "1.2.3", "NAME", (Role("1.2.3", scu=True, scp=True),)),
+        UserInformation(
+            0,
+            "1.2.3",
+            "NAME",
+            (Role("1.2.3", scu=True, scp=True),),
+            (ExtendedNegotiation("1.2.3", b"\0\1"),),
+        ),
     )
     pdu = A_ASSOCIATE_AC()
     pdu.decode(response.encode())
@@ -135,7 +152,19 @@ def test_pynetdicom_reads_a_response_as_it_is_meant() -> None:
         (1, 0, "1.2.840.10008.1.2"),
         (3, 4, "1.2.840.10008.1.2"),
     ]
+    assert pdu.user_information is not None
+    assert pdu.user_information.ext_neg is not None
+    (extended,) = pdu.user_information.ext_neg
+    assert (extended.uid, extended.app_info) == ("1.2.3", b"\0\1")
     assert pdu.encode() == response.encode()
+
+
+@pytest.mark.parametrize("value", [b"", b"\0", b"\0\5", b"\0\5" + b"1.2."])
+def test_an_extended_negotiation_whose_uid_leaves_its_place_is_refused(value: bytes) -> None:
+    sub_item = struct.pack(">BxH", 0x56, len(value)) + value
+    body = REQUEST.encode()[6:74] + struct.pack(">BxH", 0x50, len(sub_item)) + sub_item
+    with pytest.raises(RemoteProtocolError):
+        decode_associate_rq(body)
 
 
 def test_items_of_unknown_types_are_skipped() -> None:

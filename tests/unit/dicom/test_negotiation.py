@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from cluster.dicom import uids
 from cluster.dicom.associate import AssociateAC, AssociateRQ, ProposedItem, Role, UserInformation
+from cluster.dicom.extended import ExtendedNegotiation, Extension, agree, has
 from cluster.dicom.negotiation import AcceptancePolicy, contexts_of, negotiate
 from cluster.dicom.pdu import AssociateRJ
 from cluster.dicom.transfer_syntaxes import (
@@ -193,3 +194,64 @@ def test_the_answer_names_each_context_once_and_our_limits() -> None:
     assert [result.context_id for result in answered.results] == [1, 3]
     assert answered.user_information.max_pdu_length_bytes == 1 << 20
     assert (answered.called_ae, answered.calling_ae) == (asked.called_ae, asked.calling_ae)
+
+
+def extended(*asked: tuple[str, bytes], contexts: tuple[str, ...]) -> AssociateRQ:
+    items = tuple(ExtendedNegotiation(*item) for item in asked)
+    plain = request(*((uid, (EXPLICIT_VR_LE,)) for uid in contexts))
+    user_information = dataclasses.replace(plain.user_information, extended=items)
+    return dataclasses.replace(plain, user_information=user_information)
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (b"\1", b"\1"),
+        (b"\0", b"\0"),
+        (b"\1\1\1", b"\1\1\1"),
+        (b"\1\1\1\1\1\1\1", b"\1\1\1\1\0\1\1"),
+        (b"\0\0\1\0\1", b"\0\0\1\0\0"),
+        (b"\1" * 20, b"\1\1\1\1\0\1\1"),
+        (b"\2\xff", b"\0\0"),
+        (b"", b""),
+    ],
+)
+def test_what_is_asked_for_and_done_is_agreed_on_byte_by_byte(asked: bytes, told: bytes) -> None:
+    find = extended((uids.STUDY_ROOT_FIND, asked), contexts=(uids.STUDY_ROOT_FIND, CT))
+    answered = answer(find)
+    assert isinstance(answered, AssociateAC)
+    assert answered.user_information.extended == (ExtendedNegotiation(uids.STUDY_ROOT_FIND, told),)
+    contexts = contexts_of(find, answered)
+    assert (contexts[1].extended, contexts[3].extended) == (told, b"")
+
+
+def test_retrieval_is_relational_and_nothing_else() -> None:
+    get = extended((uids.STUDY_ROOT_GET, b"\1\1"), contexts=(uids.STUDY_ROOT_GET,))
+    answered = answer(get)
+    assert isinstance(answered, AssociateAC)
+    assert answered.user_information.extended == (ExtendedNegotiation(uids.STUDY_ROOT_GET, b"\1"),)
+
+
+def test_extensions_of_what_was_not_accepted_and_of_storage_are_not_answered() -> None:
+    asked = extended((CT, b"\1"), (WORKLIST, b"\1"), (uids.STUDY_ROOT_FIND, b"\1"), contexts=(CT, WORKLIST))
+    answered = answer(asked)
+    assert isinstance(answered, AssociateAC)
+    assert answered.user_information.extended == ()
+
+
+def test_an_acceptor_that_agrees_to_more_than_was_asked_for_is_not_believed() -> None:
+    asked = extended((uids.STUDY_ROOT_FIND, b"\0\1"), contexts=(uids.STUDY_ROOT_FIND,))
+    answered = answer(asked)
+    assert isinstance(answered, AssociateAC)
+    more = dataclasses.replace(
+        answered.user_information, extended=(ExtendedNegotiation(uids.STUDY_ROOT_FIND, b"\1\1\1"),)
+    )
+    answered = dataclasses.replace(answered, user_information=more)
+    assert contexts_of(asked, answered)[1].extended == b"\0\1"
+
+
+@given(st.binary(max_size=9), st.binary(max_size=9))
+def test_an_extension_is_agreed_on_if_both_have_it(asked: bytes, offered: bytes) -> None:
+    for extension in Extension:
+        both = has(asked, extension) and has(offered, extension)
+        assert has(agree(asked, offered), extension) == both
