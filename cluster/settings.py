@@ -23,6 +23,7 @@ from pydantic import (
 
 from cluster import database_url
 from cluster.database_url import DatabaseUrl
+from cluster.dicom.character_sets import repertoire
 from cluster.dicom.limits import UpperLayerLimits
 
 
@@ -35,6 +36,22 @@ def _ae_title(value: str) -> str:
 
 AeTitle = Annotated[str, AfterValidator(_ae_title)]
 """An Application Entity title: 1 to 16 characters of ISO 646 without backslash (PS3.5 6.2, VR AE)."""
+_CHARACTER_SETS = re.compile(
+    r"ISO_IR [0-9]+|GB18030|GBK|ISO 2022 IR [0-9]+|(ISO 2022 IR [0-9]+)?(\\ISO 2022 IR [0-9]+)+"
+)
+
+
+def _character_set(value: str) -> str:
+    if not _CHARACTER_SETS.fullmatch(value) or not repertoire(value.encode("ascii")).is_known:
+        raise ValueError(
+            "expected a Defined Term of Specific Character Set, as ISO_IR 100 or ISO_IR 192, or several"
+            f" ISO 2022 IR … joined by a backslash, of which the first may be empty, found {value!r}"
+        )
+    return value
+
+
+CharacterSet = Annotated[str, AfterValidator(_character_set)]
+"""A value of Specific Character Set (PS3.3 C.12.1.1.2)."""
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
 Bytes = Annotated[int, Field(gt=0)]
@@ -263,6 +280,16 @@ class Destination(_Table):
     port: Annotated[int, Field(ge=1, le=65535)]
 
 
+class Peer(_Table):
+    """An Application Entity that asks; what is not set is as `[dicom]` has it."""
+
+    ae_title: AeTitle
+    character_set: CharacterSet | None = None
+    """Specific Character Set of the answers to its queries, where it has all their characters."""
+    lenient_levels: bool | None = None
+    """Whether its queries may leave out the unique keys of upper levels; else they fail with 0xA900."""
+
+
 class Dicom(_Table):
     """The DICOM side of the cluster."""
 
@@ -273,6 +300,11 @@ class Dicom(_Table):
     """Reject associations to another called AE title: 1/1/7 (PS3.8 9.3.4)."""
     accept_unknown_storage: bool = True
     """Take an abstract syntax that is no known service as storage: private and retired classes too."""
+    character_set: CharacterSet | None = None
+    """Specific Character Set of answers to queries, where it has all their characters, whoever asks; that of
+    the query when it is not set."""
+    lenient_levels: bool = False
+    """Whether queries may leave out the unique keys of upper levels; else they fail with 0xA900."""
 
 
 class Http(_Table):
@@ -300,6 +332,7 @@ class Settings(_Table):
     """MinIO's program, for `atria up --sites minio`; found in `servers/` or PATH when it is not set."""
     sites: tuple[Site, ...] = ()
     destinations: tuple[Destination, ...] = ()
+    peers: tuple[Peer, ...] = ()
 
     @model_validator(mode="after")
     def _resolve(self) -> Self:
@@ -316,6 +349,9 @@ class Settings(_Table):
         ):
             if len(set(found)) != len(found):
                 raise ValueError(f"sites: each needs {what} of its own, found {', '.join(found)}")
+        titles = [peer.ae_title for peer in self.peers]
+        if len(set(titles)) != len(titles):
+            raise ValueError(f"peers: each needs an ae_title of its own, found {', '.join(titles)}")
         w, n = self.writing.copies_before_success, len(self.sites)
         if not n / 2 < w <= n:
             raise ValueError(
@@ -323,6 +359,19 @@ class Settings(_Table):
                 f" {n}, found {w}: otherwise two catalogues could share no acknowledged instance"
             )
         return self
+
+    def peer(self, ae_title: str) -> Peer:
+        """Return what holds for an Application Entity that asks, be it named or not."""
+        peer = next((peer for peer in self.peers if peer.ae_title == ae_title), None)
+        own = peer.model_dump(exclude_none=True) if peer else {}
+        return Peer.model_construct(
+            **{
+                "ae_title": ae_title,
+                "character_set": self.dicom.character_set,
+                "lenient_levels": self.dicom.lenient_levels,
+                **own,
+            }
+        )
 
     @property
     def upper_layer_limits(self) -> UpperLayerLimits:

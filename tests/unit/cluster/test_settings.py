@@ -63,6 +63,67 @@ def test_a_mistake_is_told_by_file_key_and_what_was_expected(tmp_path: Path, tex
     assert "\n" not in str(caught.value)
 
 
+PEER = "[[peers]]\nae_title = 'VIEWER'\n"
+
+
+@pytest.mark.parametrize(
+    "character_set",
+    [
+        *("ISO_IR 100", "ISO_IR 192", "GB18030", "GBK", "ISO 2022 IR 149"),
+        *("\\ISO 2022 IR 87", "ISO 2022 IR 13\\ISO 2022 IR 87\\ISO 2022 IR 159"),
+    ],
+)
+def test_a_peer_may_have_any_character_set(tmp_path: Path, character_set: str) -> None:
+    file = tmp_path / "atria.toml"
+    file.write_text(f"{PEER}character_set = '{character_set}'")
+    assert load(file).peer("VIEWER").character_set == character_set
+
+
+@pytest.mark.parametrize(
+    "character_set",
+    [
+        "",
+        "latin1",
+        "ISO_IR 87",
+        "ISO_IR 999",
+        "ISO_IR 100\\ISO_IR 144",
+        "ISO_IR 192\\ISO 2022 IR 87",
+        "\\",
+        "é",
+    ],
+)
+def test_a_character_set_that_is_none_is_told_by_its_key(tmp_path: Path, character_set: str) -> None:
+    file = tmp_path / "atria.toml"
+    for table, key in ((PEER, "peers.0"), ("[dicom]\n", "dicom")):
+        file.write_text(f"{table}character_set = '{character_set}'")
+        with pytest.raises(SettingsError) as caught:
+            load(file)
+        said = f"{file}: {key}.character_set: expected a Defined Term of Specific Character Set"
+        assert str(caught.value).startswith(said)
+
+
+def test_what_a_peer_does_not_say_is_as_for_all(tmp_path: Path) -> None:
+    file = tmp_path / "atria.toml"
+    file.write_text(
+        "[dicom]\ncharacter_set = 'ISO_IR 100'\nlenient_levels = true\n"
+        f"{PEER}character_set = 'ISO_IR 192'\n[[peers]]\nae_title = 'STRICT'\nlenient_levels = false"
+    )
+    settings = load(file)
+    told = [
+        (peer.character_set, peer.lenient_levels)
+        for peer in map(settings.peer, ("VIEWER", "STRICT", "NOBODY", "", "???"))
+    ]
+    assert told == [("ISO_IR 192", True), ("ISO_IR 100", False), *[("ISO_IR 100", True)] * 3]
+    assert (load(None).peer("X").character_set, load(None).peer("X").lenient_levels) == (None, False)
+
+
+def test_two_peers_of_one_ae_title_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "atria.toml"
+    file.write_text(PEER * 2)
+    with pytest.raises(SettingsError, match="peers: each needs an ae_title of its own, found VIEWER, VIEWER"):
+        load(file)
+
+
 def test_a_mistake_on_the_command_line_names_no_file() -> None:
     with pytest.raises(SettingsError, match=r"^dicom\.port: expected .*65535, found 70000$"):
         load(None, dicom={"port": 70000})
