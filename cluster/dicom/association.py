@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 from cluster.dicom import command_set
 from cluster.dicom.command_set import CommandSet
@@ -18,10 +19,24 @@ from cluster.dicom.states import State
 from cluster.dicom.transport import Connection
 from cluster.dicom.upper_layer import Role
 
-__all__ = ["Association", "AssociationEnded", "DataSetStream", "Message", "PresentationContext"]
+__all__ = [
+    "Association",
+    "AssociationEnded",
+    "DataSetStream",
+    "Message",
+    "PresentationContext",
+    "RequestCancelled",
+]
 
 _WRITE_BYTES: Final = 256 * 1024
 """How much of a data set is gathered before it is written."""
+
+
+T = TypeVar("T")
+
+
+class RequestCancelled(Exception):
+    """The peer has cancelled its request (C-CANCEL, PS3.7 9.3.2.3)."""
 
 
 class DataSetStream:
@@ -152,6 +167,39 @@ class Association:
     def cancelled(self, message_id: int | None) -> bool:
         """Return whether a C-CANCEL-RQ for the message has arrived (PS3.7 9.3.2.3)."""
         return message_id in self._connection.cancelled
+
+    async def unless_cancelled(self, message_id: int | None, work: AsyncIterator[T]) -> AsyncGenerator[T]:
+        """Yield what work yields, until a C-CANCEL-RQ for the message has arrived, or the association ended.
+
+        Work that is being waited for is cancelled then; the caller closes it.
+
+        Raises
+        ------
+        RequestCancelled
+        AssociationEnded
+        """
+        connection = self._connection
+        while True:
+            connection.check()
+            if self.cancelled(message_id):
+                raise RequestCancelled
+            try:
+                async with asyncio.timeout(None) as scope:
+                    connection.on_interrupt = partial(self._interrupt, message_id, scope)
+                    result = await anext(work)
+            except StopAsyncIteration:
+                return
+            except TimeoutError:
+                if not scope.expired():
+                    raise
+                continue
+            finally:
+                connection.on_interrupt = None
+            yield result
+
+    def _interrupt(self, message_id: int | None, scope: asyncio.Timeout) -> None:
+        if self.ended or self.cancelled(message_id):
+            scope.reschedule(asyncio.get_running_loop().time())
 
     async def receive(self) -> Message:
         """Wait for the next message; what is left of the one before is discarded.

@@ -59,6 +59,8 @@ class Connection(asyncio.BufferedProtocol):
         """The data set of the message that is being worked on."""
         self.cancelled: set[int] = set()
         """Message IDs that a C-CANCEL-RQ has named (PS3.7 9.3.2.3)."""
+        self.on_interrupt: Callable[[], None] | None = None
+        """Called when a C-CANCEL-RQ has arrived, and when the association has ended."""
         self.ending: AssociationEnded | None = None
         """Why nothing more can be received or sent."""
         self.release_wanted = False
@@ -213,6 +215,7 @@ class Connection(asyncio.BufferedProtocol):
             log.info("association.ended", how=how.value, why=why, **self.who())
         self.resume_writing()
         self._wake()
+        self._interrupt()
 
     def time_out(self, kind: str, why: str) -> None:
         """End the association because the peer took too long."""
@@ -301,6 +304,7 @@ class Connection(asyncio.BufferedProtocol):
         elif command.command_field == CommandField.C_CANCEL_RQ:
             assert command.message_id_being_responded_to is not None
             self.cancelled.add(command.message_id_being_responded_to)
+            self._interrupt()
             if message.data_set is not None:
                 message.data_set.discard()
         else:
@@ -323,6 +327,10 @@ class Connection(asyncio.BufferedProtocol):
         if self.upper_layer.state is State.COLLISION_ACCEPTOR_AWAITING_LOCAL_RESPONSE:
             self.upper_layer.respond_release()
         self.end(Ending.RELEASED, "by us")
+
+    def _interrupt(self) -> None:
+        if self.on_interrupt is not None:
+            self.on_interrupt()
 
     def _wake(self) -> None:
         waiter = self._waiter

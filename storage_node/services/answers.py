@@ -1,13 +1,11 @@
-"""The Identifier of a C-FIND response (PS3.4 C.4.1.1.3.2): values as they are stored, and what is counted."""
+"""The Identifiers of C-FIND responses (PS3.4 C.4.1.1.3.2): values as they are stored, and what is counted."""
 
 from __future__ import annotations
 
-import struct
-from io import BytesIO
 from typing import TYPE_CHECKING, Final
 
-from cluster.dicom.elements import SPECIFIC_CHARACTER_SET, VR_OF_16_BIT_LENGTH, Element, unpack
-from cluster.dicom.elements import VR_OF_32_BIT_LENGTH as _LONG_VRS
+from cluster.dicom.character_sets import DEFAULT, repertoire
+from cluster.dicom.elements import SPECIFIC_CHARACTER_SET, Element, repertoire_of, unpack
 from cluster.dicom.transfer_syntaxes import IMPLICIT_VR_LE
 from cluster.nouns import Level
 from storage_node.catalogue.attributes import (
@@ -17,6 +15,7 @@ from storage_node.catalogue.attributes import (
     UNIQUE_KEYS,
 )
 from storage_node.catalogue.matching import QUERY_RETRIEVE_LEVEL
+from storage_node.services.data_set import Value, choose, encode, value_of, wanted_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,58 +31,68 @@ _PATIENT_STUDIES, _PATIENT_SERIES, _PATIENT_INSTANCES = 0x00201200, 0x00201202, 
 _STUDY_SERIES, _STUDY_INSTANCES = 0x00201206, 0x00201208
 _SERIES_INSTANCES: Final = 0x00201209
 
-_VRS: Final = VR_OF_16_BIT_LENGTH | _LONG_VRS
 _LEVELS: Final = tuple(Level)
+_TIMEZONE_OFFSET_FROM_UTC: Final = 0x00080201
 
 
-def answer(match: Match, request: Request, transfer_syntax_uid: str, ae_title: str) -> bytes:
-    """Return the Identifier that tells of a match.
+class Answers:
+    """The Identifiers of the responses to one query.
 
     Parameters
     ----------
-    match : Match
     request : Request
-        Which attributes it shall have. One that is not known of the entity comes back without a value.
+        Which attributes they shall have. One that is not known of an entity comes back without a value.
+    identifier : Elements
+        The query as it came: what it asks of the items of sequences, and in which character set.
     transfer_syntax_uid : str
         That of the presentation context: Implicit or Explicit VR Little Endian.
     ae_title : str
         Where the instances can be retrieved from.
-
-    Raises
-    ------
-    PackedHeaderError
-        What the catalogue keeps of the match is damaged.
+    character_set : str or None
+        The one that the peer is to be answered in, rather than in that of its query.
     """
-    level = request.query.level
-    header = unpack(match.header)
-    known = _computed(match, level)
-    elements = {tag: known.get(tag) or _stored(header, tag, level) for tag in request.requested}
-    elements[QUERY_RETRIEVE_LEVEL] = _text("CS", level)
-    elements[_RETRIEVE_AE_TITLE] = _text("AE", ae_title)
-    character_set = header.get(SPECIFIC_CHARACTER_SET)
-    if character_set is not None and not all(_is_plain(element.value) for element in elements.values()):
-        elements[SPECIFIC_CHARACTER_SET] = character_set
-    return encode(elements, explicit=transfer_syntax_uid != IMPLICIT_VR_LE)
 
+    def __init__(
+        self,
+        request: Request,
+        identifier: Elements,
+        transfer_syntax_uid: str,
+        ae_title: str,
+        character_set: str | None = None,
+    ) -> None:
+        self._request = request
+        self._kept = {*request.requested, SPECIFIC_CHARACTER_SET, _TIMEZONE_OFFSET_FROM_UTC}
+        self._wanted = wanted_of(identifier)
+        self._is_explicit = transfer_syntax_uid != IMPLICIT_VR_LE
+        self._ae_title = ae_title
+        self._tells_timezone = _TIMEZONE_OFFSET_FROM_UTC in identifier
+        asked = repertoire_of(identifier)
+        self._preferred = (asked,) if character_set is None else (repertoire(character_set.encode()), asked)
 
-def encode(elements: Elements, *, explicit: bool) -> bytes:
-    """Return elements as a data set in Explicit or Implicit VR Little Endian (PS3.5 7.1)."""
-    parts: list[bytes] = []
-    for tag in sorted(elements):
-        stored_vr, value = elements[tag]
-        vr = stored_vr if stored_vr in _VRS else _dictionary_vr(tag)
-        if vr == "SQ":
-            value = _sequence(value, was_explicit=stored_vr is not None, explicit=explicit)
-        if len(value) % 2:
-            value += b"\0" if vr in ("OB", "UI", "UN") else b" "
-        group, number = tag >> 16, tag & 0xFFFF
-        if not explicit:
-            parts += (struct.pack("<HHI", group, number, len(value)), value)
-        elif vr in _LONG_VRS:
-            parts += (struct.pack("<HH2sHI", group, number, vr.encode(), 0, len(value)), value)
-        else:
-            parts += (struct.pack("<HH2sH", group, number, vr.encode(), len(value)), value)
-    return b"".join(parts)
+    def identifier(self, match: Match) -> bytes:
+        """Return the Identifier that tells of a match.
+
+        Raises
+        ------
+        PackedHeaderError
+            What the catalogue keeps of the match is damaged.
+        """
+        level = self._request.query.level
+        header = unpack(match.header, self._kept)
+        stored_in = repertoire_of(header)
+        known = _computed(match, level)
+        values: dict[int, Value] = {}
+        for tag in self._request.requested:
+            element = known.get(tag) or _stored(header, tag, level)
+            values[tag] = value_of(tag, element, stored_in, self._wanted.get(tag))
+        values[QUERY_RETRIEVE_LEVEL] = _value("CS", level)
+        values[_RETRIEVE_AE_TITLE] = _value("AE", self._ae_title)
+        if self._tells_timezone and _TIMEZONE_OFFSET_FROM_UTC in header:
+            values[_TIMEZONE_OFFSET_FROM_UTC] = Value("SH", header[_TIMEZONE_OFFSET_FROM_UTC].value)
+        character_set = choose(values.values(), self._preferred)
+        if character_set.terms != DEFAULT.terms:
+            values[SPECIFIC_CHARACTER_SET] = _value("CS", "\\".join(character_set.terms))
+        return encode(values, character_set, explicit=self._is_explicit)
 
 
 def _computed(match: Match, level: Level) -> Mapping[int, Element]:
@@ -135,32 +144,5 @@ def _text(vr: str, value: str) -> Element:
     return Element(vr, value.encode("latin_1", "replace"))
 
 
-def _is_plain(value: bytes) -> bool:
-    return value.isascii() and b"\x1b" not in value
-
-
-def _dictionary_vr(tag: int) -> str:
-    """Return the VR that an attribute has by PS3.6, the first where it may have several; UN if not known."""
-    if tag in ATTRIBUTES:
-        return ATTRIBUTES[tag].vr
-    from pydicom.datadict import dictionary_VR
-
-    try:
-        return dictionary_VR(tag)[:2]
-    except KeyError:
-        return "UN"
-
-
-def _sequence(value: bytes, *, was_explicit: bool, explicit: bool) -> bytes:
-    """Return the items of a sequence in the encoding of the answer; none if they cannot be read."""
-    if was_explicit == explicit or not value:
-        return value
-    from pydicom.filereader import read_sequence
-
-    from storage_node.services.native_encoding import encode_items
-
-    try:
-        items = read_sequence(BytesIO(value), not was_explicit, True, len(value), "iso8859")
-        return encode_items(items, explicit=explicit)
-    except Exception:  # pydicom raises anything on what is malformed: the answer goes without
-        return b""
+def _value(vr: str, text: str) -> Value:
+    return Value(vr, _text(vr, text).value)

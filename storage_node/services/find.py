@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import structlog
 from prometheus_client import Counter
 
+from cluster.dicom.association import RequestCancelled
 from cluster.dicom.elements import PackedHeaderError, pack
 from storage_node.grid.find import NoCatalogue
-from storage_node.services.answers import answer
+from storage_node.services.answers import Answers
 from storage_node.services.identifier import MAY_BE_INCOMPLETE, read_find
 from storage_node.services.reply import reply
 from storage_node.services.status import Refusal, Status
 
 if TYPE_CHECKING:
     from cluster.dicom.association import Association, Message
-    from cluster.settings import Limits
-    from storage_node.catalogue.matching import Request
+    from cluster.settings import Settings
     from storage_node.catalogue.protocol import Match
     from storage_node.grid.grid import Grid
 
@@ -35,8 +36,7 @@ class FindService:
     """Answers C-FIND requests."""
 
     grid: Grid
-    limits: Limits
-    ae_title: str
+    settings: Settings
 
     async def __call__(self, association: Association, message: Message) -> None:
         """Send a pending response for each match, then how it ended."""
@@ -51,23 +51,32 @@ class FindService:
         await association.send(message.context.context_id, reply(message.command, status, comment))
 
     async def _answer(self, association: Association, message: Message) -> tuple[Status, str | None]:
-        request = await read_find(message, self.limits)
+        limits, peer = self.settings.limits, self.settings.peer(association.calling_ae)
+        question = await read_find(message, limits, lenient_levels=bool(peer.lenient_levels))
+        request = question.request
+        answers = Answers(
+            request,
+            question.identifier,
+            message.context.transfer_syntax,
+            self.settings.dicom.ae_title,
+            peer.character_set,
+        )
         pending = Status.PENDING_WITHOUT_OPTIONAL_KEYS if request.unmatched else Status.PENDING
-        limit = self.limits.find_matches
-        finding = self.grid.find(request.query, limit + 1)
-        matches = 0
+        finding = self.grid.find(request.query, limits.find_matches + 1)
+        told = 0
         try:
-            async for match in finding:
-                if association.cancelled(message.command.message_id):
-                    return Status.CANCEL, None
-                matches += 1
-                if matches > limit:
-                    return Status.OUT_OF_RESOURCES, f"more than {limit} matches: ask for less"
-                await association.send(
-                    message.context.context_id,
-                    reply(message.command, pending),
-                    [self._identifier(match, request, message.context.transfer_syntax)],
-                )
+            async with aclosing(association.unless_cancelled(message.command.message_id, finding)) as matches:
+                async for match in matches:
+                    if told == limits.find_matches:
+                        return Status.OUT_OF_RESOURCES, f"more than {told} matches: ask for less"
+                    told += 1
+                    await association.send(
+                        message.context.context_id,
+                        reply(message.command, pending),
+                        [_identifier(answers, match)],
+                    )
+        except RequestCancelled:
+            return Status.CANCEL, None
         except NoCatalogue as error:
             raise Refusal(Status.OUT_OF_RESOURCES, "no catalogue answers: try again later") from error
         finally:
@@ -77,11 +86,12 @@ class FindService:
             return Status.SUCCESS, MAY_BE_INCOMPLETE
         return Status.SUCCESS, None
 
-    def _identifier(self, match: Match, request: Request, transfer_syntax: str) -> bytes:
-        """Return what is told of a match; of one whose row has rotted, what is known without its header."""
-        try:
-            return answer(match, request, transfer_syntax, self.ae_title)
-        except PackedHeaderError as error:
-            _ROTTEN.inc()
-            log.warning("find.rotten_row", digest=match.version.digest, reason=str(error))
-            return answer(replace(match, header=pack({})), request, transfer_syntax, self.ae_title)
+
+def _identifier(answers: Answers, match: Match) -> bytes:
+    """Return what is told of a match; of one whose row has rotted, what is known without its header."""
+    try:
+        return answers.identifier(match)
+    except PackedHeaderError as error:
+        _ROTTEN.inc()
+        log.warning("find.rotten_row", digest=match.version.digest, reason=str(error))
+        return answers.identifier(replace(match, header=pack({})))

@@ -14,7 +14,7 @@ from storage_node.services.sub_operations import Progress, finish
 
 if TYPE_CHECKING:
     from cluster.dicom.association import Association, Message
-    from cluster.settings import Limits
+    from cluster.settings import Settings
     from storage_node.grid.grid import Grid
     from storage_node.services.read_ahead import Room
 
@@ -24,18 +24,19 @@ class GetService:
     """Answers C-GET requests."""
 
     grid: Grid
-    limits: Limits
+    settings: Settings
     room: Room
 
     async def __call__(self, association: Association, message: Message) -> None:
         """Send what was asked for over the association it was asked on, then how it went."""
+        limits, peer = self.settings.limits, self.settings.peer(association.calling_ae)
         try:
-            selection = await select(self.grid, message, self.limits)
+            selection = await select(self.grid, message, limits, lenient_levels=bool(peer.lenient_levels))
         except Refusal as refusal:
             await refuse(association, message, refusal, service="get")
             return
         progress = Progress(remaining=len(selection.versions))
-        async with Delivery(self.grid, self.room, association, self.limits.memory_limit_bytes) as delivery:
+        async with Delivery(self.grid, self.room, association, limits.memory_limit_bytes) as delivery:
             for number, version in enumerate(selection.versions, start=1):
                 if association.cancelled(message.command.message_id):
                     await finish(association, message, progress, Status.CANCEL)

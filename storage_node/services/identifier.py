@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from cluster.dicom import uids
+from cluster.dicom.extended import Extension, has
 from cluster.dicom.header import HeaderError, HeaderReader
-from storage_node.catalogue.matching import BadIdentifier, Model, parse_find, parse_retrieval
+from storage_node.catalogue.matching import Agreed, BadIdentifier, Model, parse_find, parse_retrieval
 from storage_node.grid.find import NoCatalogue
 from storage_node.services.status import Refusal, Status
 
@@ -34,8 +35,25 @@ class Selection:
     """What the requestor should know of it."""
 
 
-async def read_find(message: Message, limits: Limits) -> Request:
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a C-FIND asks."""
+
+    request: Request
+    identifier: Elements
+    """As it came."""
+
+
+async def read_find(message: Message, limits: Limits, *, lenient_levels: bool = False) -> Question:
     """Read the Identifier of a C-FIND.
+
+    Parameters
+    ----------
+    message : Message
+        The presentation context says what was agreed on beyond the baseline.
+    limits : Limits
+    lenient_levels : bool
+        Whether the unique keys of upper levels may be left out, though that was not agreed on.
 
     Raises
     ------
@@ -45,13 +63,22 @@ async def read_find(message: Message, limits: Limits) -> Request:
     """
     elements = await _read(message, limits)
     try:
-        return parse_find(_model(message), elements)
+        request = parse_find(_model(message), elements, _agreed(message, lenient_levels=lenient_levels))
     except BadIdentifier as error:
         raise Refusal(Status.DATA_SET_DOES_NOT_MATCH, str(error)) from error
+    return Question(request, elements)
 
 
-async def select(grid: Grid, message: Message, limits: Limits) -> Selection:
+async def select(grid: Grid, message: Message, limits: Limits, *, lenient_levels: bool = False) -> Selection:
     """Read the Identifier of a C-MOVE or C-GET, and find the current version of each instance it names.
+
+    Parameters
+    ----------
+    grid : Grid
+    message : Message
+    limits : Limits
+    lenient_levels : bool
+        As `read_find` takes it.
 
     Raises
     ------
@@ -61,7 +88,7 @@ async def select(grid: Grid, message: Message, limits: Limits) -> Selection:
     """
     elements = await _read(message, limits)
     try:
-        query = parse_retrieval(_model(message), elements)
+        query = parse_retrieval(_model(message), elements, _agreed(message, lenient_levels=lenient_levels))
     except BadIdentifier as error:
         raise Refusal(Status.DATA_SET_DOES_NOT_MATCH, str(error)) from error
     finding = grid.find(query, limits.find_matches + 1)
@@ -102,3 +129,17 @@ async def _read(message: Message, limits: Limits) -> Elements:
 
 def _model(message: Message) -> Model:
     return Model.PATIENT if message.context.abstract_syntax in _PATIENT_ROOT else Model.STUDY
+
+
+def _agreed(message: Message, *, lenient_levels: bool) -> Agreed:
+    """Return what was agreed on for the SOP class of a request (PS3.4 C.5), and what the settings add."""
+    extended = message.context.extended
+    return Agreed(
+        relational_queries=has(extended, Extension.RELATIONAL),
+        combined_date_time=has(extended, Extension.COMBINED_DATE_TIME),
+        fuzzy_names=has(extended, Extension.FUZZY_NAMES),
+        timezone_adjustment=has(extended, Extension.TIMEZONE_ADJUSTMENT),
+        empty_values=has(extended, Extension.EMPTY_VALUES),
+        multiple_values=has(extended, Extension.MULTIPLE_VALUES),
+        lenient_levels=lenient_levels,
+    )

@@ -49,7 +49,10 @@ class MoveService:
         """Send what was asked for to the destination, then tell how it went."""
         try:
             destination = self._destination(message)
-            selection = await select(self.grid, message, self.settings.limits)
+            peer = self.settings.peer(association.calling_ae)
+            selection = await select(
+                self.grid, message, self.settings.limits, lenient_levels=bool(peer.lenient_levels)
+            )
         except Refusal as refusal:
             await refuse(association, message, refusal, service="move")
             return

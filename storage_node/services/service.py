@@ -49,13 +49,13 @@ class Services:
     """The service classes that a worker is SCP of."""
 
     def __init__(self, settings: Settings, grid: Grid) -> None:
-        limits, ae_title = settings.limits, settings.dicom.ae_title
+        limits = settings.limits
         room = Room()
         self._answers: dict[int, tuple[str, Callable[[Association, Message], Awaitable[None]]]] = {
             _ECHO: ("C-ECHO", echo),
             _STORE: ("C-STORE", StoreService(grid, limits, Budget(limits.held_bytes))),
-            _FIND: ("C-FIND", FindService(grid, limits, ae_title)),
-            _GET: ("C-GET", GetService(grid, limits, room)),
+            _FIND: ("C-FIND", FindService(grid, settings)),
+            _GET: ("C-GET", GetService(grid, settings, room)),
             _MOVE: ("C-MOVE", MoveService(grid, settings, room)),
         }
 

@@ -18,7 +18,7 @@ from cluster.dicom.header import HeaderReader
 from cluster.nouns import Level
 from storage_node.catalogue.matching import Model, Query, Request
 from storage_node.catalogue.protocol import Match
-from storage_node.services.answers import answer
+from storage_node.services.answers import Answers
 from tests.contract.catalogue.rows import CT, MR, row
 
 IMPLICIT, EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
@@ -43,7 +43,9 @@ def match(header: bytes | None = None) -> Match:
 
 
 def told(found: Match, level: Level, *requested: int, syntax: str = EXPLICIT) -> Dataset:
-    data = answer(found, Request(Model.STUDY, Query(level), tuple(sorted(requested))), syntax, "ATRIA")
+    request = Request(Model.STUDY, Query(level), tuple(sorted(requested)))
+    identifier = {tag: Element(None, b"") for tag in requested}
+    data = Answers(request, identifier, syntax, "ATRIA").identifier(found)
     return read_dataset(BytesIO(data), syntax == IMPLICIT, True)
 
 
@@ -128,7 +130,7 @@ def test_sequences_are_told_in_the_encoding_of_the_answer(stored: str, syntax: s
 )
 def test_whatever_was_stored_can_be_told(elements: dict[int, Element], syntax: str) -> None:
     request = Request(Model.STUDY, Query(Level.IMAGE), tuple(sorted(elements)))
-    data = answer(replace(match(), header=pack(elements)), request, syntax, "ATRIA")
+    data = Answers(request, {}, syntax, "ATRIA").identifier(replace(match(), header=pack(elements)))
     reader = HeaderReader(syntax)
     reader.feed(data)
     reader.close()
