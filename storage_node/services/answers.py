@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from cluster.dicom.character_sets import DEFAULT, repertoire
@@ -31,6 +32,15 @@ _PATIENT_STUDIES, _PATIENT_SERIES, _PATIENT_INSTANCES = 0x00201200, 0x00201202, 
 _STUDY_SERIES, _STUDY_INSTANCES = 0x00201206, 0x00201208
 _SERIES_INSTANCES: Final = 0x00201209
 
+COUNTED: Final = {
+    Level.PATIENT: frozenset((_PATIENT_STUDIES, _PATIENT_SERIES, _PATIENT_INSTANCES)),
+    Level.STUDY: frozenset((_STUDY_SERIES, _STUDY_INSTANCES, MODALITIES_IN_STUDY, SOP_CLASSES_IN_STUDY)),
+    Level.SERIES: frozenset((_SERIES_INSTANCES,)),
+    Level.IMAGE: frozenset[int](),
+}
+"""What is counted of the entities of each level; a sender's own value is not what they mean here."""
+_NEVER_STORED: Final = frozenset((_AVAILABLE_TRANSFER_SYNTAX_UID,)).union(*COUNTED.values())
+_NOTHING: Final[Mapping[Level, Match]] = MappingProxyType({})
 _LEVELS: Final = tuple(Level)
 _TIMEZONE_OFFSET_FROM_UTC: Final = 0x00080201
 
@@ -69,8 +79,14 @@ class Answers:
         asked = repertoire_of(identifier)
         self._preferred = (asked,) if character_set is None else (repertoire(character_set.encode()), asked)
 
-    def identifier(self, match: Match) -> bytes:
+    def identifier(self, match: Match, above: Mapping[Level, Match] = _NOTHING) -> bytes:
         """Return the Identifier that tells of a match.
+
+        Parameters
+        ----------
+        match : Match
+        above : mapping of Level to Match
+            Entities that it belongs to, where something that is counted of them was asked for.
 
         Raises
         ------
@@ -81,6 +97,8 @@ class Answers:
         header = unpack(match.header, self._kept)
         stored_in = repertoire_of(header)
         known = _computed(match, level)
+        for upper, entity in above.items():
+            known |= _counted(entity, upper)
         values: dict[int, Value] = {}
         for tag in self._request.requested:
             element = known.get(tag) or _stored(header, tag, level)
@@ -95,10 +113,10 @@ class Answers:
         return encode(values, character_set, explicit=self._is_explicit)
 
 
-def _computed(match: Match, level: Level) -> Mapping[int, Element]:
+def _computed(match: Match, level: Level) -> dict[int, Element]:
     """Return what the catalogue knows of an entity beyond the header of the instance that stands for it."""
     instance = match.version.instance
-    known = {_INSTANCE_AVAILABILITY: _text("CS", "ONLINE")}
+    known = {_INSTANCE_AVAILABILITY: _text("CS", "ONLINE"), **_counted(match, level)}
     for at, uid in (
         (Level.STUDY, instance.study_instance_uid),
         (Level.SERIES, instance.series_instance_uid),
@@ -106,31 +124,31 @@ def _computed(match: Match, level: Level) -> Mapping[int, Element]:
     ):
         if _LEVELS.index(at) <= _LEVELS.index(level):
             known[UNIQUE_KEYS[at]] = _text("UI", uid)
-    match level:
-        case Level.PATIENT:
-            known[_PATIENT_STUDIES] = _text("IS", str(match.studies))
-            known[_PATIENT_SERIES] = _text("IS", str(match.series))
-            known[_PATIENT_INSTANCES] = _text("IS", str(match.instances))
-        case Level.STUDY:
-            known[_STUDY_SERIES] = _text("IS", str(match.series))
-            known[_STUDY_INSTANCES] = _text("IS", str(match.instances))
-            known[MODALITIES_IN_STUDY] = _text("CS", "\\".join(match.modalities))
-            known[SOP_CLASSES_IN_STUDY] = _text("UI", "\\".join(match.sop_classes))
-        case Level.SERIES:
-            known[_SERIES_INSTANCES] = _text("IS", str(match.instances))
-        case Level.IMAGE:
-            known[_AVAILABLE_TRANSFER_SYNTAX_UID] = _text("UI", match.version.transfer_syntax_uid)
+    if level is Level.IMAGE:
+        known[_AVAILABLE_TRANSFER_SYNTAX_UID] = _text("UI", match.version.transfer_syntax_uid)
     return known
 
 
-_NEVER_STORED: Final = frozenset(
-    (
-        *(MODALITIES_IN_STUDY, SOP_CLASSES_IN_STUDY, _AVAILABLE_TRANSFER_SYNTAX_UID),
-        *(_PATIENT_STUDIES, _PATIENT_SERIES, _PATIENT_INSTANCES),
-        *(_STUDY_SERIES, _STUDY_INSTANCES, _SERIES_INSTANCES),
-    )
-)
-"""Attributes that are counted, at their level; a sender's own value is not what they mean here."""
+def _counted(match: Match, level: Level) -> dict[int, Element]:
+    """Return what is counted of an entity."""
+    match level:
+        case Level.PATIENT:
+            return {
+                _PATIENT_STUDIES: _text("IS", str(match.studies)),
+                _PATIENT_SERIES: _text("IS", str(match.series)),
+                _PATIENT_INSTANCES: _text("IS", str(match.instances)),
+            }
+        case Level.STUDY:
+            return {
+                _STUDY_SERIES: _text("IS", str(match.series)),
+                _STUDY_INSTANCES: _text("IS", str(match.instances)),
+                MODALITIES_IN_STUDY: _text("CS", "\\".join(match.modalities)),
+                SOP_CLASSES_IN_STUDY: _text("UI", "\\".join(match.sop_classes)),
+            }
+        case Level.SERIES:
+            return {_SERIES_INSTANCES: _text("IS", str(match.instances))}
+        case Level.IMAGE:
+            return {}
 
 
 def _stored(header: Elements, tag: int, level: Level) -> Element:

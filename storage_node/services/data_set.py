@@ -19,7 +19,7 @@ from cluster.dicom.elements import (
 from cluster.dicom.items import items_of
 
 Wanted: TypeAlias = Mapping[int, "Wanted"]
-"""Which attributes the items of a sequence shall have, by tag, and what of nested ones; all, where it is empty."""
+"""Attributes that items of a sequence shall have, by tag, and those of nested ones; empty for all of them."""
 
 _ITEM: Final = 0xFFFEE000
 _LONGEST_OF_16_BIT: Final = 0xFFFE

@@ -12,13 +12,17 @@ from prometheus_client import Counter
 from cluster.dicom.association import RequestCancelled
 from cluster.dicom.elements import PackedHeaderError, pack
 from storage_node.grid.find import NoCatalogue
+from storage_node.services.above import Above
 from storage_node.services.answers import Answers
 from storage_node.services.identifier import MAY_BE_INCOMPLETE, read_find
 from storage_node.services.reply import reply
 from storage_node.services.status import Refusal, Status
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from cluster.dicom.association import Association, Message
+    from cluster.nouns import Level
     from cluster.settings import Settings
     from storage_node.catalogue.protocol import Match
     from storage_node.grid.grid import Grid
@@ -61,6 +65,7 @@ class FindService:
             self.settings.dicom.ae_title,
             peer.character_set,
         )
+        above = Above(self.grid, request, limits.find_matches)
         pending = Status.PENDING_WITHOUT_OPTIONAL_KEYS if request.unmatched else Status.PENDING
         finding = self.grid.find(request.query, limits.find_matches + 1)
         told = 0
@@ -73,7 +78,7 @@ class FindService:
                     await association.send(
                         message.context.context_id,
                         reply(message.command, pending),
-                        [_identifier(answers, match)],
+                        [_identifier(answers, match, await above.of(match))],
                     )
         except RequestCancelled:
             return Status.CANCEL, None
@@ -87,11 +92,11 @@ class FindService:
         return Status.SUCCESS, None
 
 
-def _identifier(answers: Answers, match: Match) -> bytes:
+def _identifier(answers: Answers, match: Match, above: Mapping[Level, Match]) -> bytes:
     """Return what is told of a match; of one whose row has rotted, what is known without its header."""
     try:
-        return answers.identifier(match)
+        return answers.identifier(match, above)
     except PackedHeaderError as error:
         _ROTTEN.inc()
         log.warning("find.rotten_row", digest=match.version.digest, reason=str(error))
-        return answers.identifier(replace(match, header=pack({})))
+        return answers.identifier(replace(match, header=pack({})), above)
