@@ -66,6 +66,9 @@ _KNOWN: Final = frozenset(
     )
 )
 
+_VALUE_LIMIT_BYTES: Final = 1024
+"""How much of a value is looked at: all Defined Terms together are shorter."""
+
 _NUMBERED: Final = re.compile(r"ISO\W*_*(?:2022)?[\W_]*(?:IR)?[\W_]*(\d{1,3})")
 _MISNAMED: Final = tuple(
     (re.compile(pattern), codec)
@@ -156,12 +159,16 @@ def _set_of(term: str) -> _Set:
     return _Set(_GUESSED, ())
 
 
-@functools.lru_cache(maxsize=256)
 def repertoire(value: bytes) -> Repertoire:
     """Return what a value of Specific Character Set (0008,0005) says; an empty one is the default repertoire.
 
     A set that is used alone stands for all where value 1 is one, and is tried first where another value is.
     """
+    return _repertoire(value[:_VALUE_LIMIT_BYTES])
+
+
+@functools.lru_cache(maxsize=256)
+def _repertoire(value: bytes) -> Repertoire:
     terms = tuple(term.strip(" \0") for term in value.decode("latin_1").split("\\"))
     is_known = _KNOWN.issuperset(terms)
     first, *others = map(_set_of, terms)
