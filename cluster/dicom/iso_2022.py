@@ -212,7 +212,7 @@ class _Writer:
                 self.written += self._initial.g0.escape
                 self._g0 = self._initial.g0
             self._g1 = element
-            self._g1_changed = self._g1_changed or element is not self._initial.g1
+            self._g1_changed = element is not self._initial.g1
         self.written += element.escape
 
 

@@ -172,6 +172,27 @@ def test_value_1_is_back_at_what_delimits(vr: str, value: bytes, expected: str) 
     assert decoded(b"ISO 2022 IR 144\\ISO 2022 IR 100", value, vr) == expected
 
 
+CYRILLIC_FIRST = b"ISO 2022 IR 144\\ISO 2022 IR 100"
+MIXED = b"\\ISO 2022 IR 149\\ISO 2022 IR 87"
+
+
+@pytest.mark.parametrize(
+    ("terms", "vr", "written", "expected"),
+    [
+        (CYRILLIC_FIRST, "PN", "éé^щ", b"\x1b-A\xe9\xe9\x1b-L^\xe9"),
+        (CYRILLIC_FIRST, "LO", "é^щ\\é", b"\x1b-A\xe9^\x1b-L\xe9\\\x1b-A\xe9\x1b-L"),
+        (CYRILLIC_FIRST, "UT", "é\r\nщ", b"\x1b-A\xe9\x1b-L\r\n\xe9"),
+        (MIXED, "LO", "길郎길", b"\x1b$)C\xb1\xe6\x1b$B\x4f\x3a\x1b(B\x1b$)C\xb1\xe6"),
+        (MIXED, "LO", "郎A길B郎", b"\x1b$BO:\x1b(BA\x1b$)C\xb1\xe6B\x1b$BO:\x1b(B"),
+    ],
+)
+def test_sets_are_named_wherever_a_reader_could_take_another_for_them(
+    terms: bytes, vr: str, written: str, expected: bytes
+) -> None:
+    assert repertoire(terms).encode(written, vr) == expected
+    assert decoded(terms, expected, vr) == written
+
+
 def test_bytes_within_a_character_delimit_nothing() -> None:
     values = [b"\x1b$B%s\x1b(B" % pair for pair in (b"3\\", b"=^", b"!=", b"*?")]
     whole = b"\x1b$B3\\=^!=*?\x1b(B*?"
