@@ -78,10 +78,17 @@ def value_of(
     vr = vr_of(tag, element)
     if vr != "SQ":
         return Value(vr, element.value, character_set)
+    return sequence_of(items_of(element), character_set, wanted, depth)
+
+
+def sequence_of(
+    items: Iterable[Elements], character_set: Repertoire, wanted: Wanted | None = None, depth: int = 0
+) -> Value:
+    """Return items as the sequence that is to be told; the other parameters are those of `value_of`."""
     if depth == _DEPTH_LIMIT:
-        return Value(vr)
-    items = (_item(item, character_set, wanted or {}, depth + 1) for item in items_of(element))
-    return Value(vr, items=tuple(items))
+        return Value("SQ")
+    told = (_item(item, character_set, wanted or {}, depth + 1) for item in items)
+    return Value("SQ", items=tuple(told))
 
 
 def wanted_of(identifier: Elements, depth: int = 0) -> Wanted:
