@@ -54,7 +54,6 @@ _FIND: Final = field(
     Extension.RELATIONAL,
     Extension.COMBINED_DATE_TIME,
     Extension.FUZZY_NAMES,
-    Extension.TIMEZONE_ADJUSTMENT,
     Extension.EMPTY_VALUES,
     Extension.MULTIPLE_VALUES,
 )
@@ -68,7 +67,11 @@ OFFERED: Final[Mapping[str, bytes]] = {
     PATIENT_ROOT_GET: _RETRIEVE,
     STUDY_ROOT_GET: _RETRIEVE,
 }
-"""What is done for each SOP class, where a peer asks for it."""
+"""What is done for each SOP class, where a peer asks for it.
+
+Dates and times are compared as they are stored, as most say nothing of their timezone; and images come as
+they were stored.
+"""
 
 
 def agree(asked: bytes, offered: bytes) -> bytes:

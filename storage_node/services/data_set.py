@@ -24,7 +24,7 @@ Wanted: TypeAlias = Mapping[int, "Wanted"]
 _ITEM: Final = 0xFFFEE000
 _LONGEST_OF_16_BIT: Final = 0xFFFE
 _DEPTH_LIMIT: Final = 16
-_NO_TEXT: Final = frozenset(("OB", "UI", "UN"))
+_NUL_PADDED: Final = frozenset(("OB", "UI", "UN"))
 """Value Representations that are padded with a NUL (PS3.5 6.2)."""
 
 
@@ -132,7 +132,7 @@ def encode(data_set: DataSet, character_set: Repertoire, *, explicit: bool) -> b
         else:
             content = value.encoded(character_set)
         if len(content) % 2:
-            content += b"\0" if value.vr in _NO_TEXT else b" "
+            content += b"\0" if value.vr in _NUL_PADDED else b" "
         parts += (_header(tag, value.vr, len(content), explicit=explicit), content)
     return b"".join(parts)
 
