@@ -19,9 +19,9 @@ _FIRST_HIGH: Final = 0xA0
 """Graphic characters of the upper half begin here; below are controls (C1) and what shifts to other sets."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class CodeElement:
-    """A set of graphic characters, and the escape sequence that puts it into its place."""
+    """A set of graphic characters, and the escape sequence that puts it into its place; one of each kind."""
 
     escape: bytes
     codec: str
