@@ -16,6 +16,10 @@ _ACCENTS: Final = re.compile("[\u0300-\u036f\u0591-\u05c7\u064b-\u065f\u0670]")
 _PADDING: Final = re.compile(r"^\s+|[\s^]+$|\s+(?=\^)|(?<=\^)\s+")
 """Spaces around components, and what delimits components that are not there."""
 _BETWEEN_WORDS: Final = re.compile(r"\W+")
+_WIDE: Final = re.compile(
+    "[\u2047-\u2049\u207c\u208c\u2260\u2a74-\u2a76\ufe16\ufe56\ufe61\ufe66\ufe68\uff0a\uff1d\uff1f\uff3c\uff3e]"
+)
+"""Characters whose plain forms would delimit groups and components, or be wild."""
 _FUZZY_FROM: Final = 4
 """Length of the shortest word that matches with an error in it."""
 
@@ -25,9 +29,16 @@ def folded(name: str) -> str:
     if name.isascii() and " " not in name and "=" not in name:
         return name.casefold().rstrip("^")
     if not name.isascii():
-        name = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", name).casefold())
+        name = _decomposed(_decomposed(name).casefold())
         name = unicodedata.normalize("NFC", _ACCENTS.sub("", name))
     return "=".join(_PADDING.sub("", group) for group in name.casefold().split("=")).rstrip("=")
+
+
+def _decomposed(name: str) -> str:
+    """Return a name by its letters and marks; wide forms of what delimits or is wild stay characters."""
+    if _WIDE.search(name) is None:
+        return unicodedata.normalize("NFKD", name)
+    return "".join(c if _WIDE.match(c) else unicodedata.normalize("NFKD", c) for c in name)
 
 
 def groups_fit(key: str, name: str, fits: Callable[[str, str], bool]) -> bool:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Self
 
@@ -62,10 +62,6 @@ class _AskAgain(Exception):
     """Catalogues failed while an entity was counted again, and were given up."""
 
 
-def _never() -> bool:
-    return False
-
-
 class Finding:
     """The merged answers to one query, in the order of `Match.uid`: an asynchronous iterator.
 
@@ -88,9 +84,6 @@ class Finding:
         Whether entities of which all instances are hidden are returned, too, with `Match.instances` 0.
     whole : bool
         Whether what was corrected of the study that a series or an instance is in is to be known, too.
-    stopped : callable, optional
-        Whether nobody wants the answers any more, which ends them: asked also between pages of a catalogue
-        in which nothing matches.
 
     Attributes
     ----------
@@ -111,7 +104,6 @@ class Finding:
         answer_timeout_s: float = ANSWER_TIMEOUT_S,
         hidden: bool = False,
         whole: bool = True,
-        stopped: Callable[[], bool] = _never,
     ) -> None:
         self.answered: list[str] = []
         self.failed: list[str] = []
@@ -124,7 +116,6 @@ class Finding:
         self._hidden = hidden
         self._is_whole = whole
         self._of_study: tuple[str, corrections.Details] = ("", ())
-        self._stopped = stopped
         self._is_by_uids = is_by_uids(query)
         self._streams: list[Stream] = []
         self._last: tuple[str, ...] = ()
@@ -156,7 +147,7 @@ class Finding:
     async def _merge(self) -> AsyncGenerator[Match]:
         left = self._limit
         try:
-            while left > 0 and not self._stopped():
+            while left > 0:
                 await self._refill()
                 heads = [(stream, stream.waiting[0]) for stream in self._streams if stream.waiting]
                 if not heads:
@@ -185,9 +176,7 @@ class Finding:
         while True:
             while len(self.answered) < self._needed and self._spare:
                 catalogue = self._spare.popleft()
-                self._streams.append(
-                    Stream(catalogue, self._query, self._last, self._answer_timeout_s, self._stopped)
-                )
+                self._streams.append(Stream(catalogue, self._query, self._last, self._answer_timeout_s))
                 self.answered.append(catalogue.name)
             empty = [stream for stream in self._streams if not stream.waiting and not stream.at_end]
             if not self.answered:

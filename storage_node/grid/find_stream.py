@@ -13,7 +13,7 @@ from storage_node.catalogue.matching import Query, by_uids
 from storage_node.catalogue.protocol import CatalogueUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from cluster.nouns import Fact, Instance
     from storage_node.catalogue.protocol import Catalogue, Entry, Match, Row
@@ -30,10 +30,6 @@ class StreamFailed(Exception):
         self.reason = reason
 
 
-class _Stopped(Exception):
-    """Nobody wants the answers any more."""
-
-
 class Stream:
     """One catalogue's answers to a query.
 
@@ -45,8 +41,6 @@ class Stream:
         What the answers begin behind: their `Match.uid` is greater.
     timeout_s : float
         How long the catalogue may take to its next answer, or to its next page without any.
-    stopped : callable
-        Whether nobody wants the answers any more: asked after each page.
 
     Attributes
     ----------
@@ -62,17 +56,15 @@ class Stream:
         query: Query,
         after: tuple[str, ...],
         timeout_s: float,
-        stopped: Callable[[], bool],
     ) -> None:
         self.catalogue = catalogue
         self.waiting: deque[Match] = deque()
         self.at_end = False
         # What is hidden counts against no limit, and only all catalogues together know what is.
-        self._answers = catalogue.find(query, sys.maxsize, looked=self._looked)
+        self._answers = catalogue.find(query, sys.maxsize, looked=self._go_on)
         self._level = query.level
         self._after = after
         self._timeout_s = timeout_s
-        self._stopped = stopped
         self._limit: asyncio.Timeout | None = None
         self._known: tuple[tuple[str, ...], Mapping[tuple[str, ...], Match]] = ((), {})
         self._facts: tuple[str, Sequence[Fact]] = ("", ())
@@ -95,8 +87,6 @@ class Stream:
                         return None
         except StreamFailed as failure:
             return failure
-        except _Stopped:
-            self.waiting.clear()
         self.at_end = True
         return None
 
@@ -167,11 +157,6 @@ class Stream:
     async def close(self) -> None:
         """Stop asking."""
         await self._answers.aclose()
-
-    def _looked(self) -> None:
-        if self._stopped():
-            raise _Stopped
-        self._go_on()
 
     def _go_on(self) -> None:
         if self._limit is not None:

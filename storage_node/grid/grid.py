@@ -232,8 +232,8 @@ class Grid:
         log.info("fact.decided", kind=fact.kind, epoch=fact.epoch, digest=fact.digest)
         return fact
 
-    def find(self, query: Query, limit: int, *, stopped: Callable[[], bool] = lambda: False) -> Finding:
-        """Find what matches at R catalogues, or at as many as can be reached, until it is `stopped`."""
+    def find(self, query: Query, limit: int) -> Finding:
+        """Find what matches at R catalogues, or at as many as can be reached."""
         voters = self.sites.voters()
         others = [site for site in self.sites.up() or self.sites.by_health() if site not in voters]
         return Finding(
@@ -243,7 +243,6 @@ class Grid:
             needed=self.quorum.read,
             voters=[site.name for site in voters],
             answer_timeout_s=self._writing.site_timeout_s,
-            stopped=stopped,
         )
 
     async def rows_of(self, instance: Instance) -> tuple[Row, ...]:

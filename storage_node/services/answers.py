@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from cluster.dicom.character_sets import DEFAULT, repertoire
+from cluster.dicom.character_sets import DEFAULT, UTF_8, repertoire
 from cluster.dicom.elements import SPECIFIC_CHARACTER_SET, Element, repertoire_of, unpack
 from cluster.dicom.transfer_syntaxes import IMPLICIT_VR_LE
 from cluster.nouns import Level
@@ -15,8 +15,10 @@ from storage_node.catalogue.attributes import (
     SOP_CLASSES_IN_STUDY,
     UNIQUE_KEYS,
 )
+from storage_node.catalogue.headers import matching_items
+from storage_node.catalogue.keys import Items
 from storage_node.catalogue.matching import QUERY_RETRIEVE_LEVEL
-from storage_node.services.data_set import Value, choose, encode, value_of, wanted_of
+from storage_node.services.data_set import Value, choose, encode, sequence_of, value_of, wanted_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -73,6 +75,7 @@ class Answers:
         self._request = request
         self._kept = {*request.requested, SPECIFIC_CHARACTER_SET, _TIMEZONE_OFFSET_FROM_UTC}
         self._wanted = wanted_of(identifier)
+        self._matched = {key.attribute.tag: key for key in request.query.residual if isinstance(key, Items)}
         self._is_explicit = transfer_syntax_uid != IMPLICIT_VR_LE
         self._ae_title = ae_title
         self._tells_timezone = _TIMEZONE_OFFSET_FROM_UTC in identifier
@@ -100,9 +103,17 @@ class Answers:
         for upper, entity in above.items():
             known |= _counted(entity, upper)
         values: dict[int, Value] = {}
+        corrected = {int(name, 16): text for name, text in match.corrected}
         for tag in self._request.requested:
-            element = known.get(tag) or _stored(header, tag, level)
-            values[tag] = value_of(tag, element, stored_in, self._wanted.get(tag))
+            if tag in corrected and not _is_below(tag, level):
+                element = Element(None, corrected[tag].encode())
+                values[tag] = value_of(tag, element, UTF_8)
+            elif tag in self._matched:
+                items = matching_items(self._matched[tag], header)
+                values[tag] = sequence_of(items, stored_in, self._wanted.get(tag))
+            else:
+                element = known.get(tag) or _stored(header, tag, level)
+                values[tag] = value_of(tag, element, stored_in, self._wanted.get(tag))
         values[QUERY_RETRIEVE_LEVEL] = _value("CS", level)
         values[_RETRIEVE_AE_TITLE] = _value("AE", self._ae_title)
         if self._tells_timezone and _TIMEZONE_OFFSET_FROM_UTC in header:
@@ -152,10 +163,13 @@ def _counted(match: Match, level: Level) -> dict[int, Element]:
 
 
 def _stored(header: Elements, tag: int, level: Level) -> Element:
-    attribute = ATTRIBUTES.get(tag)
-    is_below = attribute is not None and _LEVELS.index(attribute.level) > _LEVELS.index(level)
-    element = None if is_below or tag in _NEVER_STORED else header.get(tag)
+    element = None if _is_below(tag, level) or tag in _NEVER_STORED else header.get(tag)
     return element or Element(None, b"")
+
+
+def _is_below(tag: int, level: Level) -> bool:
+    attribute = ATTRIBUTES.get(tag)
+    return attribute is not None and _LEVELS.index(attribute.level) > _LEVELS.index(level)
 
 
 def _text(vr: str, value: str) -> Element:

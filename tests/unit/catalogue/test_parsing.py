@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cluster.dicom.elements import Element, Elements, pack
+from cluster.dicom.elements import Element, pack
 from cluster.nouns import Level
 from storage_node.catalogue.attributes import ATTRIBUTES
 from storage_node.catalogue.headers import are_met
@@ -21,8 +21,11 @@ DATE, TIME, NAME = ATTRIBUTES[0x00080020], ATTRIBUTES[0x00080030], ATTRIBUTES[0x
 REQUESTS, STEP = 0x00400275, 0x00400009
 
 
-def _identifier(level: Level, **keys: Any) -> Elements:
-    return elements({"SpecificCharacterSet": "ISO_IR 192", **keys}) | {LEVEL: Element("CS", level.encode())}
+def _identifier(level: Level, **keys: Any) -> dict[int, Element]:
+    given = {"SpecificCharacterSet": "ISO_IR 192", **keys}
+    return dict(elements(given)) | {LEVEL: Element("CS", level.encode())}
+        LEVEL: Element("CS", level.encode())
+    }
 
 
 def _parsed(level: Level, agreed: Agreed = Agreed(), **keys: Any) -> Request:  # noqa: B008  # it is frozen
@@ -68,7 +71,7 @@ def test_a_range_of_dates_and_one_of_times_are_one_if_that_was_agreed_on() -> No
     combined = Combined(DATE, TIME, "20240705100000.000000", "20240707080059.999999")
     assert _parsed(Level.STUDY, agreed, **keys).query.keys == (combined,)
     with pytest.raises(BadIdentifier, match="Study Time: its range is reversed"):
-        _parsed(Level.STUDY, **keys)
+        _parsed(Level.STUDY, Agreed(), **keys)
     open_otherwise = _parsed(Level.STUDY, agreed, StudyDate="20240705-", StudyTime="-0800").query.keys
     assert [type(key) for key in open_otherwise] == [Within, Within]
     with pytest.raises(BadIdentifier, match="Study Date: its range is reversed"):
@@ -204,7 +207,7 @@ def test_a_value_of_a_header_is_compared_by_its_vr(name: str, stored: Any, key: 
 
 def test_a_date_time_without_an_offset_has_that_of_its_data_set() -> None:
     keys = {"AcquisitionDateTime": "20240101080000", "TimezoneOffsetFromUTC": "+0100"}
-    residual = _parsed(Level.IMAGE, **keys).query.residual
+    residual = _parsed(Level.IMAGE, Agreed(), **keys).query.residual
     for offset, expected in (("+0000", False), ("+0100", True), ("+0200", False)):
         stored = {"AcquisitionDateTime": "20240101080000", "TimezoneOffsetFromUTC": offset}
         assert are_met(residual, pack(elements(stored))) is expected

@@ -1,4 +1,4 @@
-"""A find that looks at much, of which little matches, goes on as long as it comes on, and can be stopped."""
+"""A find that looks at much, of which little matches, goes on as long as it comes on."""
 
 from __future__ import annotations
 
@@ -49,23 +49,3 @@ async def test_a_catalogue_that_hangs_in_a_page_is_not_waited_for() -> None:
     catalogue = Scanning(pages=1, page_s=60)
     with pytest.raises(NoCatalogue):
         await anext(Finding([catalogue], STUDIES, 10, needed=1, answer_timeout_s=0.05))
-
-
-async def test_a_find_is_stopped_between_pages_in_which_nothing_matches() -> None:
-    catalogues = [Scanning(pages=1000), Scanning(pages=1000)]
-    for catalogue in catalogues:
-        await add(catalogue, row("1.1"))
-    finding = Finding(catalogues, STUDIES, 10, needed=2, stopped=lambda: catalogues[0].read >= 3)
-    assert [match async for match in finding] == []
-    assert all(catalogue.read <= 4 for catalogue in catalogues)
-
-
-async def test_a_find_is_stopped_between_matches() -> None:
-    catalogue = Scanning(pages=0)
-    for n in range(5):
-        await add(catalogue, row(f"1.{n}"))
-    found: list[Match] = []
-    finding = Finding([catalogue], STUDIES, 10, needed=1, stopped=lambda: len(found) == 2)
-    async for match in finding:
-        found.append(match)  # noqa: PERF401  # it is stopped by their number
-    assert len(found) == 2
