@@ -2,7 +2,7 @@
 
 Speed is told as a ratio to something that runs in the same rounds, on the same disk, fed by the same sender.
 Nothing here imports what it measures, but for `null_receiver` and `header_work`, which run a part of it, and
-for what adds rows to catalogues and asks them by itself: `row_writer`, `filler`, `catalogue_million`.
+for what adds rows to catalogues and asks them by itself: `row_writer`, `filled_rows`, `catalogue_million`.
 
 ==================  =======================================================================================
 `sender`            a process with one blocking socket and one thread per association, TCP_NODELAY; messages

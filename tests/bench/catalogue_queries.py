@@ -21,7 +21,7 @@ from storage_node.catalogue.attributes import (
 from storage_node.catalogue.matching import QUERY_RETRIEVE_LEVEL, Model, Query, parse_find
 from storage_node.catalogue.postgresql.database import Location
 from tests.bench import population
-from tests.bench.filler import connect
+from tests.bench.catalogue_servers import connect
 
 PATIENT_NAME: Final = 0x00100010
 STUDY_DATE: Final = 0x00080020

@@ -9,6 +9,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
+import asyncpg
+
 from cluster.nouns import SiteIdentity
 from deploy.errors import UserError
 from deploy.postgresql import PostgresqlServer
@@ -16,6 +18,7 @@ from storage_node.catalogue.postgresql import database
 from storage_node.catalogue.postgresql.database import Location
 from tests.bench.processes import Broken
 
+_CONNECT_TIMEOUT_S: Final = 10.0
 IDENTITY: Final = SiteIdentity("bench", "5d0f2c0e-0a5f-4a52-93f5-0f6b1c6f7a10", 1)
 """Of every catalogue that is measured by itself."""
 
@@ -51,6 +54,14 @@ def new_catalogue(server: PostgresqlServer, name: str) -> Location:
 
     asyncio.run(make())
     return location
+
+
+async def connect(location: Location) -> asyncpg.Connection:
+    """Connect to a catalogue's database, to see its tables as a catalogue does, or to fill them."""
+    settings = {"search_path": f"{database.SCHEMA}, public", "jit": "off", "maintenance_work_mem": "256MB"}
+    return await asyncpg.connect(
+        location.url, passfile=str(location.passfile), server_settings=settings, timeout=_CONNECT_TIMEOUT_S
+    )
 
 
 def _end(server: PostgresqlServer) -> None:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from storage_node.catalogue.postgresql.find import Find
-from tests.bench.filler import TABLES, connect
+from tests.bench.catalogue_servers import connect
+from tests.bench.filled_rows import TABLES
 
 if TYPE_CHECKING:
     import asyncpg

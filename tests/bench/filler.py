@@ -1,53 +1,34 @@
 """Fills a PostgreSQL catalogue with the first studies of the population, by COPY, as storing them would.
 
-Each study has one series and one instance, but for some, evenly spread, which have many, to be listed. Their
-headers are left out, so that a million of them fit: what is matched is in columns. `python -m
-tests.bench.filler JOB` copies some of the studies, into tables that have no indexes meanwhile.
+Each study has one series and one instance, but for some, evenly spread, which have many, to be listed.
+`python -m tests.bench.filler SHARE` copies some of the studies, into tables that have no indexes meanwhile.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
+import contextlib
 import gc
-import hashlib
 import itertools
 import json
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from functools import reduce
-from operator import xor
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final
 
-import asyncpg
-
-from cluster.dicom.elements import pack
-from cluster.nouns import Instance, Level, Provenance, Version, time_text
-from storage_node.catalogue import schema, views
-from storage_node.catalogue.attributes import KEPT, normalised
-from storage_node.catalogue.columns import MATCHED_COLUMNS, version_row
 from storage_node.catalogue.postgresql.database import SCHEMA, Location
-from storage_node.catalogue.protocol import Row
 from tests.bench import population
-from tests.bench.instances import EXPLICIT_VR_LITTLE_ENDIAN
-from tests.bench.population import Study
+from tests.bench.catalogue_servers import connect
+from tests.bench.filled_rows import LISTED_INSTANCES, TABLES, records
 from tests.bench.processes import Broken
 
-LISTED_INSTANCES: Final = 200
-"""Of a study that is made to be listed."""
-
-_NO_HEADER: Final = pack({})
 _PROCESSES: Final = 2
 _STUDIES_AT_ONCE: Final = 5000
 _TIMEOUT_S: Final = 900.0
-_SIZE_BYTES: Final = 526_000
-_DATA_SET_OFFSET_BYTES: Final = 340
-_VERSION_COLUMNS: Final = tuple(column.name for column in schema.versions.columns if column.name != "id")
-TABLES: Final = ("versions", "series", "series_counts", "series_classes", "studies", "summaries")
 _CONSTRAINTS: Final = (
     "SELECT conrelid::regclass::text, quote_ident(conname), pg_get_constraintdef(oid) FROM pg_constraint"
     " WHERE connamespace = $1::regnamespace AND contype IN ('p', 'u') AND conrelid::regclass::text = ANY($2)"
@@ -55,11 +36,6 @@ _CONSTRAINTS: Final = (
 _INDEXES: Final = (
     "SELECT quote_ident(indexname), indexdef FROM pg_indexes WHERE schemaname = $1 AND tablename = ANY($2)"
 )
-
-_normalised: Final = functools.lru_cache(maxsize=4096)(normalised)
-"""Most values come again and again."""
-
-Records: TypeAlias = Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,85 +65,15 @@ def fill(location: Location, count: int, listed: int) -> list[str]:
     apart = count // listed
     dropped = asyncio.run(_drop_indexes(location))
     cuts = [count * number // _PROCESSES for number in range(_PROCESSES + 1)]
-    processes = [
-        _copying(Share(location.url, str(location.passfile), first, end, apart))
+    shares = [
+        Share(location.url, str(location.passfile), first, end, apart)
         for first, end in itertools.pairwise(cuts)
     ]
-    for process in processes:
-        _, said = process.communicate(timeout=_TIMEOUT_S)
-        if process.returncode:
-            raise Broken(f"filling a catalogue: {said.strip()[-2000:]}")
+    with ExitStack() as stack:
+        for process in [stack.enter_context(_copying(share)) for share in shares]:
+            _wait_for(process)
     asyncio.run(_finish(location, dropped))
     return [population.study(apart * number).study_instance_uid for number in range(listed)]
-
-
-def row(study: Study, instance: int, header: bytes = _NO_HEADER) -> Row:
-    """Return the row of an instance of a study."""
-    uids = (study.study_instance_uid, study.series_instance_uid, study.sop_instance_uid(instance))
-    digest = hashlib.sha256(uids[-1].encode()).hexdigest()
-    version = Version(
-        instance=Instance(*uids),
-        digest=digest,
-        key=f"{'/'.join(uids)}/{digest}.dcm",
-        size_bytes=_SIZE_BYTES,
-        data_set_offset_bytes=_DATA_SET_OFFSET_BYTES,
-        sop_class_uid=study.sop_class_uid,
-        transfer_syntax_uid=EXPLICIT_VR_LITTLE_ENDIAN,
-    )
-    return Row(version, Provenance(study.received_at, "SCANNER", "ATRIA", "10.0.0.1:104"), header, order=1)
-
-
-def records(study: Study, instances: int) -> Iterator[tuple[str, Records]]:
-    """Yield what storing a study's instances would make: a table, and the values of a row by column."""
-    columns = {a.column: _normalised(a.vr, study.values.get(a.tag)) for a in KEPT}
-    rows = [row(study, number) for number in range(instances)]
-    ids = [study.number * LISTED_INSTANCES + number + 1 for number in range(instances)]
-    for one, number in zip(rows, ids, strict=True):
-        kept = version_row(one, time_text(study.received_at), is_current=True, is_hidden=False)
-        image = {**_matched(columns, Level.IMAGE), "instance_number": str(number - ids[0] + 1)}
-        yield "versions", {"id": number, **dict(zip(_VERSION_COLUMNS, kept, strict=True)), **image}
-    rank, representative = min(
-        (views.precedence(one.provenance, one.version.digest), number)
-        for one, number in zip(rows, ids, strict=True)
-    )
-    of_study = {"study_instance_uid": study.study_instance_uid}
-    of_series = {**of_study, "series_instance_uid": study.series_instance_uid}
-    standing = {"rank": rank, "representative": representative}
-    yield "series", {**of_series, **standing, **_matched(columns, Level.SERIES)}
-    fingerprints = [views.fingerprint(one.version.instance) for one in rows]
-    yield (
-        "series_counts",
-        {
-            **of_series,
-            "part": 0,
-            "instances": instances,
-            "versions": instances,
-            "size_bytes": _SIZE_BYTES * instances,
-            "fingerprint": reduce(xor, fingerprints),
-        },
-    )
-    yield "series_classes", {**of_series, "sop_class_uid": study.sop_class_uid}
-    patient = {"patient_key": views.patient_key(study.study_instance_uid, columns)}
-    yield "studies", {**of_study, **standing, **patient, **_matched(columns, Level.STUDY)}
-    hashes = [
-        views.row_fingerprint(one.version.instance, one.version.digest, one.order, one.provenance)
-        for one in rows
-    ]
-    yield "summaries", {**of_study, "part": 0, "entries": instances, "fingerprint": reduce(xor, hashes)}
-
-
-def _matched(columns: Mapping[str, str | None], level: Level) -> Records:
-    values = {name: columns[name] for name in MATCHED_COLUMNS[level]}
-    several = any("\\" in value or "=" in value for value in values.values() if value is not None)
-    return {**values, "several": several}
-
-
-async def connect(location: Location) -> asyncpg.Connection:
-    """Connect to a catalogue's database."""
-    settings = {"search_path": f"{SCHEMA}, public", "maintenance_work_mem": "256MB", "jit": "off"}
-    return await asyncpg.connect(
-        location.url, passfile=str(location.passfile), server_settings=settings, timeout=10
-    )
 
 
 async def _drop_indexes(location: Location) -> list[str]:
@@ -201,14 +107,30 @@ async def _finish(location: Location, dropped: list[str]) -> None:
         await connection.close()
 
 
-def _copying(share: Share) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+@contextlib.contextmanager
+def _copying(share: Share) -> Iterator[subprocess.Popen[str]]:
+    """Run a process that copies a share; it is ended when the block is left."""
+    process = subprocess.Popen(
         [sys.executable, "-m", "tests.bench.filler", json.dumps(asdict(share))],
         cwd=Path(__file__).parents[2],
         stdin=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
     )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def _wait_for(process: subprocess.Popen[str]) -> None:
+    try:
+        _, said = process.communicate(timeout=_TIMEOUT_S)
+    except subprocess.TimeoutExpired as error:
+        raise Broken(f"filling a catalogue: no end after {_TIMEOUT_S:.0f} s") from error
+    if process.returncode:
+        raise Broken(f"filling a catalogue: {said.strip()[-2000:]}")
 
 
 async def _copy(share: Share) -> None:

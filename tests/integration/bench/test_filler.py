@@ -14,8 +14,9 @@ from storage_node.catalogue.postgresql.catalogue import PostgresqlCatalogue
 from storage_node.catalogue.postgresql.database import Location
 from tests.bench import filler, population
 from tests.bench.catalogue_queries import Filled, queries
-from tests.bench.catalogue_servers import IDENTITY, new_catalogue
+from tests.bench.catalogue_servers import IDENTITY, connect, new_catalogue
 from tests.bench.explained import explain
+from tests.bench.filled_rows import LISTED_INSTANCES, TABLES, row
 from tests.postgresql import running_server
 
 _STUDIES, _LISTED = 6, 2
@@ -45,15 +46,15 @@ async def _store(location: Location, filled: Filled) -> None:
     catalogue = PostgresqlCatalogue(IDENTITY.name, location, IDENTITY)
     try:
         for study in map(population.study, range(filled.studies)):
-            instances = filler.LISTED_INSTANCES if study.study_instance_uid in filled.listed else 1
-            rows = [filler.row(study, number, _header(study, number)) for number in range(instances)]
-            await asyncio.gather(*(catalogue.add(row, verified_at=study.received_at) for row in rows))
+            instances = LISTED_INSTANCES if study.study_instance_uid in filled.listed else 1
+            new = [row(study, number, _header(study, number)) for number in range(instances)]
+            await asyncio.gather(*(catalogue.add(one, verified_at=study.received_at) for one in new))
     finally:
         await catalogue.close()
 
 
 async def _held(location: Location, table: str) -> list[dict[str, Any]]:
-    connection = await filler.connect(location)
+    connection = await connect(location)
     try:
         joined = f"SELECT held.*, stands.digest AS stands FROM {table} AS held"
         joined += " LEFT JOIN versions AS stands ON stands.id = held.representative"
@@ -65,7 +66,7 @@ async def _held(location: Location, table: str) -> list[dict[str, Any]]:
     return sorted(rows, key=repr)
 
 
-@pytest.mark.parametrize("table", filler.TABLES)
+@pytest.mark.parametrize("table", TABLES)
 def test_the_filler_makes_what_storing_makes(server: PostgresqlServer, filled: Filled, table: str) -> None:
     stored = new_catalogue(server, f"stored_{table}")
     asyncio.run(_store(stored, filled))
@@ -78,7 +79,7 @@ def test_every_index_is_there_again_and_the_next_row_has_a_number_of_its_own(
     server: PostgresqlServer, filled: Filled
 ) -> None:
     async def look(location: Location) -> tuple[set[str], int]:
-        connection = await filler.connect(location)
+        connection = await connect(location)
         try:
             indexes = await connection.fetch("SELECT indexdef FROM pg_indexes WHERE schemaname = 'atria'")
             last = await connection.fetchval("SELECT max(id) FROM versions") or 0
@@ -100,7 +101,7 @@ def test_every_kind_of_query_finds_something_and_its_plan_names_what_it_reads(fi
                 for query in of_kind:
                     found = [match async for match in catalogue.find(query, 1000)]
                     assert found, kind
-                    assert query.level is Level.STUDY or len(found) == filler.LISTED_INSTANCES
+                    assert query.level is Level.STUDY or len(found) == LISTED_INSTANCES
                 plans = await explain(filled.location, of_kind[0])
                 assert "versions" in str(plans), kind
                 assert plans.planning_ms > 0

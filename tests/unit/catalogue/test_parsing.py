@@ -24,8 +24,6 @@ REQUESTS, STEP = 0x00400275, 0x00400009
 def _identifier(level: Level, **keys: Any) -> dict[int, Element]:
     given = {"SpecificCharacterSet": "ISO_IR 192", **keys}
     return dict(elements(given)) | {LEVEL: Element("CS", level.encode())}
-        LEVEL: Element("CS", level.encode())
-    }
 
 
 def _parsed(level: Level, agreed: Agreed = Agreed(), **keys: Any) -> Request:  # noqa: B008  # it is frozen
