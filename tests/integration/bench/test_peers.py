@@ -8,7 +8,7 @@ import pytest
 from pydicom import dcmread
 
 from tests import tools
-from tests.bench import instances, peers
+from tests.bench import instances, peers, population
 from tests.bench.legs import send
 from tests.bench.processes import Broken, free_port, running, wait_for_port
 from tests.bench.sender import Job
@@ -38,6 +38,25 @@ def test_what_dcmtk_receives_is_byte_for_byte_what_was_to_be_sent(tmp_path: Path
             made = instances.ct_image(uids)
             data_set = made.header + instances.pixels(made.pixel_bytes)
             assert files[uids.instance.decode()].read_bytes().endswith(data_set)
+
+
+@pytest.mark.dcmtk
+@_needs_dcmtk
+def test_small_images_are_of_one_study_after_the_other(tmp_path: Path) -> None:
+    port, received = free_port(), tmp_path / "received"
+    received.mkdir()
+    command: list[str | Path] = [_STORESCP, "--fork", "--output-directory", received, str(port)]
+    with running(command, folder=tmp_path) as process:
+        wait_for_port(process, port)
+        send(Job("127.0.0.1", port, associations=2, count=3, first_study=10), "DCMTK")
+    stored = {str(data_set.StudyInstanceUID): data_set for data_set in map(dcmread, received.iterdir())}
+    studies = {study.study_instance_uid: study for study in map(population.study, range(10, 16))}
+    assert stored.keys() == studies.keys()
+    for uid, data_set in stored.items():
+        values = studies[uid].values
+        assert str(data_set.PatientName) == values[0x00100010]
+        assert (data_set.PatientID, data_set.AccessionNumber) == (values[0x00100020], values[0x00080050])
+        assert (data_set.Rows, data_set.Columns, len(data_set.PixelData)) == (1, 1, 2)
 
 
 @pytest.mark.parametrize(
