@@ -121,21 +121,25 @@ def cpu_seconds(pid: int) -> float:
     Broken
         There is no such process.
     """
-    try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()
-        ticks = sum(_ticks(one) for one in (str(pid), *children))
-    except OSError as error:
-        raise Broken(f"process {pid} is gone: {error}") from error
-    return ticks / os.sysconf("SC_CLK_TCK")
+    while True:
+        own, of_ended = _ticks(pid)
+        try:
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()
+        except OSError as error:
+            raise Broken(f"process {pid} is gone: {error}") from error
+        of_children = sum(sum(_ticks(int(child))) for child in children)
+        if _ticks(pid)[1] == of_ended:  # else one has ended meanwhile, and may be counted twice or not at all
+            return (own + of_ended + of_children) / os.sysconf("SC_CLK_TCK")
 
 
-def _ticks(pid: str) -> int:
-    """Return utime, stime, cutime and cstime; a child that has just ended is counted by its parent."""
+def _ticks(pid: int) -> tuple[int, int]:
+    """Return what a process has spent, and its children that ended; nothing for one that is gone."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text("ascii")
-    except FileNotFoundError:
-        return 0
-    return sum(map(int, stat.rpartition(")")[2].split()[11:15]))
+    except OSError:
+        return 0, 0
+    user, kernel, user_of_ended, kernel_of_ended = map(int, stat.rpartition(")")[2].split()[11:15])
+    return user + kernel, user_of_ended + kernel_of_ended
 
 
 def _memory(pid: int, key: str) -> int:
