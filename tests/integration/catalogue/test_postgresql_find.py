@@ -11,8 +11,10 @@ import asyncpg
 import pytest
 
 from cluster.nouns import Level, SiteIdentity
-from storage_node.catalogue.attributes import ATTRIBUTES
-from storage_node.catalogue.matching import Key, Like, OneOf, Query, Within
+from storage_node.catalogue import pages
+from storage_node.catalogue.attributes import ATTRIBUTES, Attribute
+from storage_node.catalogue.keys import Alike, Combined, Key, Like, OneOf, Within
+from storage_node.catalogue.matching import Query
 from storage_node.catalogue.postgresql import read
 from storage_node.catalogue.postgresql.find import Find
 from tests.contract.catalogue.rows import BEGIN, add, row
@@ -20,7 +22,8 @@ from tests.postgresql import Databases
 
 IDENTITY = SiteIdentity("a", "7d3f4d1c-6c8e-4a3c-9a55-3a7d5f0f1b11", 1)
 
-PATIENT_ID, NAME, DATE = ATTRIBUTES[0x00100020], ATTRIBUTES[0x00100010], ATTRIBUTES[0x00080020]
+PATIENT_ID, NAME = ATTRIBUTES[0x00100020], ATTRIBUTES[0x00100010]
+DATE, TIME = ATTRIBUTES[0x00080020], ATTRIBUTES[0x00080030]
 ACCESSION, MODALITIES = ATTRIBUTES[0x00080050], ATTRIBUTES[0x00080061]
 STUDY, SERIES = ATTRIBUTES[0x0020000D], ATTRIBUTES[0x0020000E]
 
@@ -90,6 +93,12 @@ async def _plan(connection: asyncpg.Connection, ask: Callable[[asyncpg.Connectio
             [Within(DATE, "20190101", "20190102"), OneOf(MODALITIES, ("CT",))],
             "studies_by_study_date",
         ),
+        (Level.STUDY, [OneOf(NAME, ("=山田777^太郎",))], "studies_by_part_of_name"),
+        (
+            Level.STUDY,
+            [Combined(DATE, TIME, "20190101100000.000000", "20190102080059.999999")],
+            "studies_by_study_date",
+        ),
         (Level.SERIES, [OneOf(STUDY, ("1.77",))], "series_pkey"),
         (Level.IMAGE, [OneOf(STUDY, ("1.77",)), OneOf(SERIES, ("1.77.1",))], "versions_study_instance_uid"),
     ],
@@ -104,6 +113,22 @@ async def test_what_is_rare_is_found_by_an_index_though_every_name_has_two_repre
     assert "Seq Scan on studies" not in plan
     assert "Seq Scan on versions" not in plan
     assert "Scan using studies_pkey" not in plan or level is not Level.STUDY
+
+
+async def test_a_fuzzy_name_is_looked_for_by_parts_of_its_words(filled: asyncpg.Connection) -> None:
+    find = Find(Query(Level.STUDY, (Alike(NAME, ("yamata777", "tarou")),)))
+    assert [match.uid async for match in pages.matches(partial(find.page, filled), 10)] == [("1.777",)]
+    rare = Find(Query(Level.STUDY, (Alike(NAME, ("nobody", "tarou")),)))
+    assert "studies_by_part_of_name" in await _plan(filled, partial(rare.page, after=None, size=200))
+
+
+async def test_what_is_in_no_column_is_looked_for_in_what_the_other_keys_leave_over(
+    filled: asyncpg.Connection,
+) -> None:
+    other_id = OneOf(Attribute(0x00101002, "", "LO", Level.PATIENT), ("X",))
+    find = Find(Query(Level.STUDY, (OneOf(PATIENT_ID, ("P7",)),), (other_id,)))
+    assert (await find.page(filled, None, 200)).matches == ()
+    assert "studies_by_patient_id" in await _plan(filled, partial(find.page, after=None, size=200))
 
 
 @pytest.mark.parametrize("keys", [[], [Like(NAME, ("y*",))]])

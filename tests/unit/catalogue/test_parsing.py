@@ -22,8 +22,7 @@ REQUESTS, STEP = 0x00400275, 0x00400009
 
 
 def _identifier(level: Level, **keys: Any) -> dict[int, Element]:
-    given = {"SpecificCharacterSet": "ISO_IR 192", **keys}
-    return dict(elements(given)) | {LEVEL: Element("CS", level.encode())}
+    return elements({"SpecificCharacterSet": "ISO_IR 192", **keys}) | {LEVEL: Element("CS", level.encode())}
 
 
 def _parsed(level: Level, agreed: Agreed = Agreed(), **keys: Any) -> Request:  # noqa: B008  # it is frozen
@@ -65,11 +64,11 @@ def test_no_nesting_is_too_deep_to_be_refused() -> None:
 
 def test_a_range_of_dates_and_one_of_times_are_one_if_that_was_agreed_on() -> None:
     agreed = Agreed(combined_date_time=True)
-    keys = {"StudyDate": "20240705-20240707", "StudyTime": "1000-0800"}
+    keys: dict[str, Any] = {"StudyDate": "20240705-20240707", "StudyTime": "1000-0800"}
     combined = Combined(DATE, TIME, "20240705100000.000000", "20240707080059.999999")
     assert _parsed(Level.STUDY, agreed, **keys).query.keys == (combined,)
     with pytest.raises(BadIdentifier, match="Study Time: its range is reversed"):
-        _parsed(Level.STUDY, Agreed(), **keys)
+        _parsed(Level.STUDY, **keys)
     open_otherwise = _parsed(Level.STUDY, agreed, StudyDate="20240705-", StudyTime="-0800").query.keys
     assert [type(key) for key in open_otherwise] == [Within, Within]
     with pytest.raises(BadIdentifier, match="Study Date: its range is reversed"):
@@ -204,8 +203,8 @@ def test_a_value_of_a_header_is_compared_by_its_vr(name: str, stored: Any, key: 
 
 
 def test_a_date_time_without_an_offset_has_that_of_its_data_set() -> None:
-    keys = {"AcquisitionDateTime": "20240101080000", "TimezoneOffsetFromUTC": "+0100"}
-    residual = _parsed(Level.IMAGE, Agreed(), **keys).query.residual
+    keys: dict[str, Any] = {"AcquisitionDateTime": "20240101080000", "TimezoneOffsetFromUTC": "+0100"}
+    residual = _parsed(Level.IMAGE, **keys).query.residual
     for offset, expected in (("+0000", False), ("+0100", True), ("+0200", False)):
         stored = {"AcquisitionDateTime": "20240101080000", "TimezoneOffsetFromUTC": offset}
         assert are_met(residual, pack(elements(stored))) is expected
