@@ -51,6 +51,7 @@ __all__ = [
 QUERY_RETRIEVE_LEVEL: Final = 0x00080052
 
 _LEVELS: Final = tuple(Level)
+_IN_STUDY: Final = (MODALITIES_IN_STUDY, SOP_CLASSES_IN_STUDY)
 
 
 class Model(enum.StrEnum):
@@ -73,6 +74,14 @@ class Query:
     keys: tuple[Key, ...] = ()
     residual: tuple[Key, ...] = ()
     """Keys of attributes that are in no column: only the header that is kept of an entity decides them."""
+    below: tuple[Key, ...] = ()
+    """Keys of lower levels, which something below must match: no catalogue looks at them (`grid.find`)."""
+
+    def of_what_is_below(self) -> Query:
+        """Return a query for what is below, at the lowest level of which there is a key, by all keys."""
+        level = max((key.attribute.level for key in self.below), key=_LEVELS.index, default=self.level)
+        above = [key for key in self.keys if key.attribute.tag not in _IN_STUDY]
+        return _query(level, (*above, *self.residual, *self.below))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,13 +120,14 @@ def parse_find(model: Model, identifier: Elements, agreed: Agreed = STRICT) -> R
         if any(tag == key.attribute.tag for key in above):
             continue
         attribute = attribute_of(tag)
-        if attribute is not None and _can_match(attribute, level):
+        if attribute is not None and _can_match(attribute, level, agreed):
             keys += keys_of(attribute, identifier, agreed)
             if not is_understood(identifier[tag]):
                 unmatched.append(tag)
         elif not is_universal(identifier[tag]):
             unmatched.append(tag)
-    return Request(model, _query(level, (*above, *combined(keys, agreed))), tags, tuple(unmatched))
+    query = _query(level, (*above, *combined(keys, agreed)))
+    return Request(model, query, tags, tuple(unmatched))
 
 
 def parse_retrieval(model: Model, identifier: Elements, agreed: Agreed = STRICT) -> Query:
@@ -170,15 +180,25 @@ def by_uids(
 def _query(level: Level, keys: Iterable[Key]) -> Query:
     in_columns: list[Key] = []
     residual: list[Key] = []
+    below: list[Key] = []
     for key in keys:
-        (in_columns if all(attribute.column for attribute in attributes_of(key)) else residual).append(key)
-    return Query(level, tuple(in_columns), tuple(residual))
+        if _is_below(key.attribute, level):
+            below.append(key)
+        elif all(attribute.column for attribute in attributes_of(key)):
+            in_columns.append(key)
+        else:
+            residual.append(key)
+    return Query(level, tuple(in_columns), tuple(residual), tuple(below))
 
 
-def _can_match(attribute: Attribute, level: Level) -> bool:
-    if attribute.tag in (MODALITIES_IN_STUDY, SOP_CLASSES_IN_STUDY):
+def _is_below(attribute: Attribute, level: Level) -> bool:
+    return _LEVELS.index(attribute.level) > _LEVELS.index(level)
+
+
+def _can_match(attribute: Attribute, level: Level, agreed: Agreed) -> bool:
+    if attribute.tag in _IN_STUDY:
         return level is Level.STUDY
-    return _LEVELS.index(attribute.level) <= _LEVELS.index(level)
+    return agreed.relational_queries or not _is_below(attribute, level)
 
 
 def _level(model: Model, identifier: Elements) -> Level:

@@ -19,6 +19,7 @@ import structlog
 from storage_node.catalogue.protocol import Row
 from storage_node.grid import facts, keys, rows
 from storage_node.grid.find import Finding
+from storage_node.grid.find_related import RelatedFinding
 from storage_node.grid.quorum import Quorum
 from storage_node.grid.read import Reader
 from storage_node.grid.record import put_at_either
@@ -232,8 +233,11 @@ class Grid:
         log.info("fact.decided", kind=fact.kind, epoch=fact.epoch, digest=fact.digest)
         return fact
 
-    def find(self, query: Query, limit: int) -> Finding:
+    def find(self, query: Query, limit: int) -> Finding | RelatedFinding:
         """Find what matches at R catalogues, or at as many as can be reached."""
+        return RelatedFinding(self._find, query, limit) if query.below else self._find(query, limit)
+
+    def _find(self, query: Query, limit: int) -> Finding:
         voters = self.sites.voters()
         others = [site for site in self.sites.up() or self.sites.by_health() if site not in voters]
         return Finding(
