@@ -204,6 +204,14 @@ def elements(values: Values, *, explicit: bool = True) -> dict[int, Element]:
     }
 
 
+def encoded(values: Values, *, explicit: bool = True) -> bytes:
+    """Return a data set in Explicit or Implicit VR Little Endian."""
+    return b"".join(
+        _header(tag, element, explicit=explicit) + element.value
+        for tag, element in sorted(elements(values, explicit=explicit).items())
+    )
+
+
 def _encoded(name: str, value: Any, encodings: list[str], *, explicit: bool) -> bytes:
     if isinstance(value, list):
         return b"".join(_item(item, explicit=explicit, is_open=bool(n % 2)) for n, item in enumerate(value))
@@ -216,10 +224,7 @@ def _encoded(name: str, value: Any, encodings: list[str], *, explicit: bool) -> 
 
 
 def _item(values: Values, *, explicit: bool, is_open: bool) -> bytes:
-    inside = b"".join(
-        _header(tag, element, explicit=explicit) + element.value
-        for tag, element in sorted(elements(values, explicit=explicit).items())
-    )
+    inside = encoded(values, explicit=explicit)
     if is_open:
         return (
             struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF) + inside + struct.pack("<HHI", 0xFFFE, 0xE00D, 0)
