@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 from cluster.nouns import Level
-from storage_node.catalogue.attributes import described
+from storage_node.catalogue.corrections import values_of
 from storage_node.catalogue.matching import by_uids
 from storage_node.catalogue.views import patient_key
 
@@ -84,7 +84,7 @@ class RelatedFinding:
     def _entity(self, part: Match) -> tuple[str, ...]:
         """Return what identifies the entity that something below belongs to."""
         if self._query.level is Level.PATIENT:
-            return (patient_key(part.uid[0], described(part.header)),)
+            return (patient_key(part.uid[0], values_of(part.header, part.corrected)),)
         return part.uid[: _WIDTHS[self._query.level]]
 
     def _of_entity(self, uid: tuple[str, ...]) -> Query:

@@ -20,7 +20,7 @@ from tests.bench.filled_rows import LISTED_INSTANCES, TABLES, row
 from tests.postgresql import running_server
 
 _STUDIES, _LISTED = 6, 2
-_ITS_OWN = {"id", "representative", "header", "part"}
+_ITS_OWN = {"id", "representative", "header", "part", "added_in"}
 
 
 @pytest.fixture(scope="module")
