@@ -29,6 +29,9 @@ NAME_LIMIT_BYTES: Final = 160
 _PLAIN: Final = re.compile(r"[0-9]+(\.[0-9]+)*", re.ASCII)
 _PLAIN_LIMIT: Final = 64
 _KEPT: Final = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
+_VERSION: Final = re.compile(
+    r"(?P<folder>[^_/][^/]*/[^/]+/[^/]+)/(?P<digest>[0-9a-f]{64})(~[0-9a-f]+)?\.(dcm|json)"
+)
 _DIGEST_MARK: Final = "~"
 """Stands in no name that is only encoded, so a shortened one is never another UID's."""
 
@@ -62,6 +65,21 @@ def beside(key: str, name: str) -> str:
 def fact_key(fact: Fact) -> str:
     """Return the key of a fact."""
     return f"{FACTS}/{folder(fact.instance)}/{fact.digest}.json"
+
+
+def version_in(key: str) -> tuple[str, str] | None:
+    """Return an instance's folder and the digest that a key names; None if it names no digest.
+
+    It is the key of a version that was written whole, or the manifest's of one that was streamed; or one of
+    those that were taken because that could not be written.
+    """
+    found = _VERSION.fullmatch(key)
+    return None if found is None else (found["folder"], found["digest"])
+
+
+def digest_in(key: str) -> str:
+    """Return the digest that names a fact's object or a manifest, at its own key or at one beside it."""
+    return key.rpartition("/")[2].removesuffix(".json").partition("~")[0]
 
 
 def study_of(folder_name: str) -> str | None:

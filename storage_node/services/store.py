@@ -16,10 +16,9 @@ import structlog
 from prometheus_client import Counter, Histogram
 
 from cluster.dicom import part10
-from cluster.dicom.elements import pack
-from cluster.dicom.header import HeaderError, HeaderReader
+from cluster.dicom.header import HeaderError
 from cluster.nouns import BLOCK_BYTES, Instance, Provenance
-from storage_node.grid.arrival import Arrival, Stored
+from storage_node.grid.description import Description
 from storage_node.grid.write import NotEnoughSites
 from storage_node.services.reply import refuse, reply
 from storage_node.services.status import Refusal, Status
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from cluster.dicom.association import Association, DataSetStream, Message
     from cluster.nouns import Buffer
     from cluster.settings import Limits
+    from storage_node.grid.arrival import Arrival, Stored
     from storage_node.grid.grid import Grid
     from storage_node.services.budget import Budget
 
@@ -125,15 +125,17 @@ class _Incoming:
             raise Refusal(Status.CANNOT_UNDERSTAND, "C-STORE-RQ without Affected SOP Class or Instance UID")
         self._sop_class_uid = command.affected_sop_class_uid
         self._sop_instance_uid = command.affected_sop_instance_uid
-        self._transfer_syntax_uid = message.context.transfer_syntax
+        transfer_syntax_uid = message.context.transfer_syntax
         self._provenance = Provenance(
             datetime.now(UTC), association.calling_ae, association.called_ae, association.source
         )
-        self._header = HeaderReader(self._transfer_syntax_uid, limit_bytes=header_limit_bytes)
+        self._description = Description(
+            self._sop_class_uid, transfer_syntax_uid, header_limit_bytes=header_limit_bytes
+        )
         self._received_bytes = 0
         try:
             self.file_meta = part10.file_meta(
-                self._sop_class_uid, self._sop_instance_uid, self._transfer_syntax_uid
+                self._sop_class_uid, self._sop_instance_uid, transfer_syntax_uid
             )
         except ValueError as error:
             raise Refusal(Status.CANNOT_UNDERSTAND, f"a UID cannot be kept: {error}") from error
@@ -142,20 +144,14 @@ class _Incoming:
     @property
     def instance(self) -> Instance | None:
         """Which instance it is, as soon as that has been read."""
-        header = self._header
-        study, series, sop = (
-            header.study_instance_uid,
-            header.series_instance_uid,
-            header.sop_instance_uid,
-        )
-        return Instance(study, series, sop) if study and series and sop else None
+        return self._description.instance
 
     def look_at(self, parts: Sequence[Buffer]) -> None:
         """Follow the data set's structure through its next bytes."""
         for part in parts:
             self._received_bytes += len(part)
             try:
-                self._header.feed(part)
+                self._description.feed(part)
             except HeaderError as error:
                 raise Refusal(Status.CANNOT_UNDERSTAND, str(error)) from error
 
@@ -167,7 +163,7 @@ class _Incoming:
         Refusal
             It was cut short, lacks its identity, or is not what the command says.
         """
-        header = self._header
+        header = self._description.header
         try:
             header.close()
         except HeaderError as error:
@@ -184,30 +180,18 @@ class _Incoming:
             raise Refusal(Status.DATA_SET_DOES_NOT_MATCH, "SOP Instance UID differs from the command's")
         if header.sop_class_uid not in (self._sop_class_uid, None):
             raise Refusal(Status.DATA_SET_DOES_NOT_MATCH, "SOP Class UID differs from the command's")
-        return Arrival(
-            instance=instance,
-            sop_class_uid=self._sop_class_uid,
-            transfer_syntax_uid=self._transfer_syntax_uid,
-            data_set_offset_bytes=len(self.file_meta),
-            provenance=self._provenance,
-            header=pack(header.elements),
-            flags=self._flags(),
-        )
+        return self._description.arrival(self._provenance, data_set_offset_bytes=len(self.file_meta))
 
     def count(self, path: str, started: float) -> None:
         """Count it as stored, and how long that took since all of it was here."""
         _STORED.labels(path=path).inc()
         _BYTES.inc(self._received_bytes)
         _SECONDS.observe(perf_counter() - started)
-        for flag in self._flags():
+        for flag in self._description.flags:
             _FLAGGED.labels(flag=flag).inc()
 
-    def _flags(self) -> tuple[str, ...]:
-        missing = ("no_sop_class_uid",) if self._header.sop_class_uid is None else ()
-        return (*self._header.flags, *missing)
-
     def _missing_uid(self) -> str:
-        header = self._header
+        header = self._description.header
         if header.sop_instance_uid is None:
             return "SOP Instance UID"
         return "Series Instance UID" if header.study_instance_uid else "Study Instance UID"

@@ -35,7 +35,6 @@ from storage_node.site.protocol import ObjectFault, ObjectMissing
 from storage_node.upkeep.notes import FOUND, MENDED
 from storage_node.upkeep.pace import all_of
 from storage_node.upkeep.rounds import Rounds
-from storage_node.upkeep.small_objects import digest_in
 from storage_node.upkeep.studies import asked
 
 if TYPE_CHECKING:
@@ -84,7 +83,7 @@ class _Named:
 
     def __contains__(self, key: str) -> bool:
         return key in self.keys or (
-            key.endswith(".json") and f"{key.rpartition('/')[0]}/{digest_in(key)}" in self.manifests
+            key.endswith(".json") and f"{key.rpartition('/')[0]}/{keys.digest_in(key)}" in self.manifests
         )
 
 

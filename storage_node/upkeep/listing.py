@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from cluster.nouns import Debt, Fact
-from storage_node.grid import keys
+from cluster.nouns import Debt
+from storage_node.grid import copies, keys
 from storage_node.grid.sites import SiteFailed
 from storage_node.site.protocol import ObjectFault, ObjectMissing
 from storage_node.upkeep.notes import FOUND, MENDED, note
 from storage_node.upkeep.pace import all_of
 from storage_node.upkeep.rounds import Rounds
-from storage_node.upkeep.small_objects import digest_in, has_fact, has_manifest
+from storage_node.upkeep.small_objects import has_fact, has_manifest
 from storage_node.upkeep.studies import asked
 
 if TYPE_CHECKING:
@@ -142,16 +142,12 @@ class Listing:
         """Give the facts that are in the bucket, and not in the catalogue, their rows."""
         objects = asked(self._sites, site, site.objects.list(f"{keys.FACTS}/"))
         async with aclosing(objects):
-            unknown = [found.key async for found in objects if digest_in(found.key) not in known]
+            unknown = [found.key async for found in objects if keys.digest_in(found.key) not in known]
         for key in unknown:
             try:
-                content = await self._sites.ask(site, site.objects.get(key))
-                fact = Fact.from_json(content)
-            except (ObjectMissing, ObjectFault, ValueError) as error:
+                fact = await copies.fact(self._sites, site, key)
+            except copies.Unreadable as error:
                 log.warning("listing.fact_unreadable", site=site.name, key=key, reason=str(error))
-                continue
-            if fact.digest != digest_in(key):
-                log.warning("listing.fact_unreadable", site=site.name, key=key, reason="another digest")
                 continue
             FOUND.labels(kind="fact", site=site.name).inc()
             await self._sites.ask(site, site.catalogue.decide(fact))

@@ -49,11 +49,6 @@ async def has_manifest(sites: Sites, site: GridSite, entry: Entry) -> bool:
     return await _has(sites, site, keys.manifest_key(entry.instance, entry.digest), is_right)
 
 
-def digest_in(key: str) -> str:
-    """Return the digest that names a fact's object or a manifest, at its own key or at one beside it."""
-    return key.rpartition("/")[2].removesuffix(".json").partition("~")[0]
-
-
 async def _has(sites: Sites, site: GridSite, key: str, is_right: Callable[[bytes], bool]) -> bool:
     """Look at a key, and, if what is there will not do, at those beside it (`keys.beside`)."""
     if await _is_right(sites, site, key, is_right):
