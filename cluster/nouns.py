@@ -304,3 +304,5 @@ class Membership:
     identity: SiteIdentity
     filling: bool = False
     """Whether it lost its state and is being filled: it takes writes, and has no vote (design, rule 8)."""
+    rebuilding: bool = False
+    """Whether its catalogue is first to be made from its own objects; it is filling all the while."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import stat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from deploy.durable import sync, sync_above
 from deploy.errors import UserError
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from cluster.settings import Site
     from storage_node.catalogue.postgresql.database import Location
     from storage_node.catalogue.protocol import Catalogue
+
+T = TypeVar("T")
 
 
 def open_catalogue(site: Site, identity: SiteIdentity) -> Catalogue:
@@ -83,8 +85,13 @@ def may_renew(site: Site, identity: SiteIdentity) -> None:
         _do(site, _refuse_another_sites(location(site), identity))
 
 
-def renew(site: Site, identity: SiteIdentity) -> None:
+def renew(site: Site, identity: SiteIdentity) -> str | None:
     """Make the catalogue of a site that lost its state; one that is still there is moved aside. Blocks.
+
+    Returns
+    -------
+    str or None
+        Where that is now; None if there was none.
 
     Raises
     ------
@@ -94,16 +101,16 @@ def renew(site: Site, identity: SiteIdentity) -> None:
         Its file cannot be made.
     """
     if site.is_postgresql:
-        _do(site, _renew_database(location(site), identity))
-    else:
-        _renew_file(site.catalogue_file, identity)
+        return _do(site, _renew_database(location(site), identity))
+    aside = _renew_file(site.catalogue_file, identity)
+    return None if aside is None else str(aside)
 
 
-def _do(site: Site, work: Coroutine[None, None, None]) -> None:
+def _do(site: Site, work: Coroutine[None, None, T]) -> T:
     from storage_node.catalogue.protocol import CatalogueUnavailable
 
     try:
-        asyncio.run(work)
+        return asyncio.run(work)
     except FileExistsError as error:
         raise UserError(f"site {site.name}: {error}: choose another database (catalogue)") from error
     except CatalogueUnavailable as error:
@@ -118,15 +125,18 @@ async def _refuse_another_sites(location: Location, identity: SiteIdentity) -> N
         raise FileExistsError(f"{location} holds the catalogue of site {held.name}, {held.site_id}")
 
 
-async def _renew_database(location: Location, identity: SiteIdentity) -> None:
+async def _renew_database(location: Location, identity: SiteIdentity) -> str | None:
     from storage_node.catalogue.postgresql import database
 
     await _refuse_another_sites(location, identity)
     try:
         await database.create(location, identity)
     except FileExistsError:  # that of a former generation
-        await database.move_aside(identity.name, location, f"before_generation_{identity.generation}")
+        to = f"before_generation_{identity.generation}"
+        await database.move_aside(identity.name, location, to)
         await database.create(location, identity)
+        return f"schema {database.SCHEMA}_{to} of {location}"
+    return None
 
 
 def _make_file(file: Path, identity: SiteIdentity) -> None:
@@ -137,22 +147,28 @@ def _make_file(file: Path, identity: SiteIdentity) -> None:
     sync_above(file)
 
 
-def _renew_file(file: Path, identity: SiteIdentity) -> None:
+def _renew_file(file: Path, identity: SiteIdentity) -> Path | None:
     if file.exists():
         try:
             _make_file(file, identity)
         except FileExistsError:  # that of a former generation, or something else
             pass
         else:
-            return
-    _move_file_aside(file, f"before-generation-{identity.generation}")
+            return None
+    aside = _move_file_aside(file, f"before-generation-{identity.generation}")
     _make_file(file, identity)
+    return aside
 
 
-def _move_file_aside(file: Path, to: str) -> None:
+def _move_file_aside(file: Path, to: str) -> Path | None:
     """Move a database into a folder beside it, with its log and lock: never deleted, it may be wanted yet.
 
     A log without its database is moved, too: SQLite would take it for that of the new one.
+
+    Returns
+    -------
+    Path or None
+        The folder; None if there was nothing to be moved.
 
     Raises
     ------
@@ -169,3 +185,4 @@ def _move_file_aside(file: Path, to: str) -> None:
             one.rename(aside / one.name)
             sync(aside)
             sync(file.parent)
+    return aside if aside.exists() else None

@@ -88,7 +88,7 @@ async def _check(site: Site, records: Records) -> SiteCheck:
     one = records[site.name]
     try:
         async with asyncio.timeout(_TIMEOUT_S):
-            if (reason := await _differs(site, one.identity)) is not None:
+            if (reason := await differs(site, one.identity)) is not None:
                 if (other := await _is_that_of(site, records)) is not None:
                     return SiteCheck(site.name, (_shared(site, other),), shared_with=other)
                 hint = await _hint(site, one) if one.made else ""
@@ -102,7 +102,7 @@ async def _check(site: Site, records: Records) -> SiteCheck:
                     f" `atria site {how} {site.name}`"
                 )
             else:
-                lacking = await _catalogue_problems(site, one.identity)
+                lacking = await catalogue_problems(site, one.identity)
                 problems += lacking
                 is_there = reason is None and not lacking
     except TimeoutError:
@@ -119,7 +119,7 @@ async def _hint(site: Site, one: SiteRecord) -> str:
     return f"; if it has lost what it held: `atria site replace {site.name}`"
 
 
-async def _differs(site: Site, identity: SiteIdentity) -> str | None:
+async def differs(site: Site, identity: SiteIdentity) -> str | None:
     """Return why the objects are not those of that identity, or None if they are."""
     from storage_node.site.protocol import SiteUnavailable
 
@@ -135,7 +135,7 @@ async def _differs(site: Site, identity: SiteIdentity) -> str | None:
 
 async def _is_that_of(site: Site, records: Records) -> str | None:
     for name, one in records.items():
-        if name != site.name and await _differs(site, one.identity) is None:
+        if name != site.name and await differs(site, one.identity) is None:
             return name
     return None
 
@@ -167,7 +167,8 @@ async def _bucket_problems(site: Site) -> list[str]:
     return problems
 
 
-async def _catalogue_problems(site: Site, identity: SiteIdentity) -> list[str]:
+async def catalogue_problems(site: Site, identity: SiteIdentity) -> list[str]:
+    """Return what is wrong with a catalogue that is to be of that identity, a line each."""
     from storage_node.catalogue.protocol import CatalogueUnavailable
 
     if problems := catalogues.problems(site):

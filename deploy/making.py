@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cluster.nouns import SiteIdentity
@@ -70,6 +70,15 @@ def init(settings: Settings, names: Collection[str]) -> None:
         sync_above(settings.data_folder)
 
 
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    """A site that was made anew."""
+
+    identity: SiteIdentity
+    former_catalogue: str | None
+    """Where the catalogue of before is; None if there was none."""
+
+
 def replace_site(settings: Settings, site: Site) -> SiteIdentity:
     """Make a site that lost its state anew, as the next generation, which is filling: it has no vote.
 
@@ -81,13 +90,51 @@ def replace_site(settings: Settings, site: Site) -> SiteIdentity:
     UserError
         Its place cannot be written, or holds another site's objects. Doing it again goes on.
     """
+    return _renew(settings, site, rebuilding=False).identity
+
+
+def begin_rebuild(settings: Settings, site: Site) -> Renewed:
+    """Make the catalogue of a site anew whose objects are sound: from these, before the site is filled.
+
+    The site is the next generation of itself, so that nobody who has the former catalogue before him takes
+    the new one for it, and has no vote. For the rest it is as with `replace_site`.
+
+    Raises
+    ------
+    UserError
+        As `replace_site` does.
+    """
+    return _renew(settings, site, rebuilding=True)
+
+
+def resume_rebuild(settings: Settings, site: Site) -> None:
+    """Have a site that is filling, both halves of which are there, rebuilt from its objects.
+
+    Raises
+    ------
+    UserError
+        The record cannot be written.
+    """
+
+    def noted(records: Records | None) -> Records:
+        assert records is not None
+        one = records[site.name]
+        return {**records, site.name: replace(one, rebuilding=one.filling)}
+
     with _told(settings):
-        sites.may_renew(site, _with_next_generation(record.of_sites(settings), site.name)[site.name].identity)
-        records = record.change(settings, lambda before: _with_next_generation(before, site.name))
-        identity = records[site.name].identity
-        sites.renew(site, identity)
+        record.change(settings, noted)
+
+
+def _renew(settings: Settings, site: Site, *, rebuilding: bool) -> Renewed:
+    def next_one(records: Records | None) -> Records:
+        return _with_next_generation(records, site.name, rebuilding=rebuilding)
+
+    with _told(settings):
+        sites.may_renew(site, next_one(record.of_sites(settings))[site.name].identity)
+        identity = record.change(settings, next_one)[site.name].identity
+        former = sites.renew(site, identity)
         _made(settings, identity)
-    return identity
+    return Renewed(identity, former)
 
 
 def _new(settings: Settings) -> Records:
@@ -99,13 +146,13 @@ def _new(settings: Settings) -> Records:
     }
 
 
-def _with_next_generation(records: Records | None, name: str) -> Records:
+def _with_next_generation(records: Records | None, name: str, *, rebuilding: bool) -> Records:
     assert records is not None
     one = records[name]
     if not one.made:
-        return records
+        return {**records, name: replace(one, rebuilding=rebuilding)}
     identity = replace(one.identity, generation=one.identity.generation + 1)
-    return {**records, name: SiteRecord(identity, made=False, filling=True)}
+    return {**records, name: SiteRecord(identity, made=False, filling=True, rebuilding=rebuilding)}
 
 
 def _made(settings: Settings, identity: SiteIdentity) -> None:

@@ -36,11 +36,13 @@ class SiteRecord:
     """Whether both halves of this generation were made to the end: from then on they are not made again."""
     filling: bool = False
     """Whether it lost its state, and has not got all of it back yet."""
+    rebuilding: bool = False
+    """Whether its objects are sound, and its catalogue is first to be made from them."""
 
     @property
     def membership(self) -> Membership:
         """The same in the words of the grid."""
-        return Membership(self.identity, filling=self.filling)
+        return Membership(self.identity, filling=self.filling, rebuilding=self.rebuilding)
 
 
 Records: TypeAlias = "Mapping[str, SiteRecord]"
@@ -95,7 +97,12 @@ def change(settings: Settings, how: Callable[[Records | None], Records]) -> Reco
         after = how(before)
         if after != before:
             entries = [
-                {**asdict(record.identity), "made": record.made, "filling": record.filling}
+                {
+                    **asdict(record.identity),
+                    "made": record.made,
+                    "filling": record.filling,
+                    "rebuilding": record.rebuilding,
+                }
                 for record in after.values()
             ]
             replace_durably(file_of(settings), json.dumps({"sites": entries}, indent=2) + "\n")
@@ -160,12 +167,12 @@ def _has_buckets(settings: Settings) -> bool:
 
 def _record(entry: Mapping[str, object]) -> SiteRecord:
     name, site_id, generation, made = (entry[key] for key in ("name", "site_id", "generation", "made"))
-    filling = entry.get("filling", False)
+    filling, rebuilding = entry.get("filling", False), entry.get("rebuilding", False)
     if not (isinstance(name, str) and isinstance(site_id, str) and isinstance(generation, int)):
         raise TypeError(f"no site: {entry}")
-    if not (isinstance(made, bool) and isinstance(filling, bool)):
+    if not (isinstance(made, bool) and isinstance(filling, bool) and isinstance(rebuilding, bool)):
         raise TypeError(f"no state of a site: {entry}")
-    return SiteRecord(SiteIdentity(name, site_id, generation), made, filling)
+    return SiteRecord(SiteIdentity(name, site_id, generation), made, filling, rebuilding)
 
 
 @contextmanager

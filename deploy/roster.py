@@ -12,11 +12,11 @@ from deploy import record, sites
 from deploy.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from cluster.nouns import Membership, SiteIdentity
     from cluster.settings import Settings
-    from deploy.record import Records
+    from deploy.record import Records, SiteRecord
     from storage_node.grid.sites import GridSite
 
 log = structlog.get_logger()
@@ -68,14 +68,26 @@ class RecordRoster:
         OSError, UserError
             The record cannot be changed: the site has no vote yet.
         """
+        await self._note(identity, lambda one: replace(one, filling=False, rebuilding=False))
 
+    async def rebuilt(self, identity: SiteIdentity) -> None:
+        """Record that this generation of a site has in its catalogue what its objects are; as `filled`.
+
+        Raises
+        ------
+        OSError, UserError
+            The record cannot be changed.
+        """
+        await self._note(identity, lambda one: replace(one, rebuilding=False))
+
+    async def _note(self, identity: SiteIdentity, how: Callable[[SiteRecord], SiteRecord]) -> None:
         def noted(records: Records | None) -> Records:
             if records is None:
                 raise UserError(f"there is no cluster in {self._settings.data_folder} any more")
             one = records.get(identity.name)
             if one is None or one.identity != identity or not one.made:
                 return records
-            return {**records, identity.name: replace(one, filling=False)}
+            return {**records, identity.name: how(one)}
 
         await asyncio.to_thread(record.change, self._settings, noted)
 

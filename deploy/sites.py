@@ -65,10 +65,15 @@ def may_renew(site: Site, identity: SiteIdentity) -> None:
         s3.may_renew(site, identity)
 
 
-def renew(site: Site, identity: SiteIdentity) -> None:
+def renew(site: Site, identity: SiteIdentity) -> str | None:
     """Make both halves of a site that lost its state, as the next generation.
 
     Objects of the same site that are still there stay; a catalogue that is still there is moved aside.
+
+    Returns
+    -------
+    str or None
+        Where the former catalogue is; None if there was none.
 
     Raises
     ------
@@ -86,7 +91,7 @@ def renew(site: Site, identity: SiteIdentity) -> None:
 
         FileSystemObjects.renew(site.objects_folder, identity)
         sync_above(site.objects_folder)
-    catalogues.renew(site, identity)
+    return catalogues.renew(site, identity)
 
 
 def _make_objects(site: Site, identity: SiteIdentity) -> None:

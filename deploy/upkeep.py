@@ -15,6 +15,7 @@ from storage_node.upkeep.anti_entropy import AntiEntropy
 from storage_node.upkeep.collection import Collection
 from storage_node.upkeep.fill import Fill
 from storage_node.upkeep.listing import Listing
+from storage_node.upkeep.rebuild import Rebuild
 from storage_node.upkeep.repair import Repair
 from storage_node.upkeep.scrub import Scrub
 
@@ -22,15 +23,21 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cluster.coordination.protocol import Registry
-    from cluster.settings import Upkeep
+    from cluster.settings import Settings
+    from deploy.roster import RecordRoster
     from storage_node.grid.grid import Grid
-    from storage_node.grid.sites import Roster
 
 _HOST: Final = "127.0.0.1"
 
 
 async def run(
-    grid: Grid, registry: Registry, stop: asyncio.Event, *, name: str, upkeep: Upkeep, roster: Roster
+    grid: Grid,
+    registry: Registry,
+    stop: asyncio.Event,
+    *,
+    name: str,
+    settings: Settings,
+    roster: RecordRoster,
 ) -> None:
     """Do all upkeep until `stop` is set: each daemon as its own task, at its own interval.
 
@@ -39,9 +46,11 @@ async def run(
     OSError
         No address for the status pages could be had.
     """
+    upkeep = settings.upkeep
     anti_entropy = AntiEntropy(grid, upkeep)
     daemons = (
         Repair(grid, upkeep),
+        Rebuild(grid, roster, header_limit_bytes=settings.limits.header_limit_bytes),
         Fill(grid, upkeep, roster),
         anti_entropy,
         Listing(grid, upkeep),

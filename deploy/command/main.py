@@ -12,6 +12,7 @@ import typer
 
 from deploy.command import (
     balancer,
+    catalogue,
     delete,
     find,
     get,
@@ -52,6 +53,7 @@ def build() -> typer.Typer:
         for module in modules:
             app.command(module.__name__.rpartition(".")[2], rich_help_panel=panel)(module.command)
     app.add_typer(site.app, name="site", rich_help_panel=_USERS)
+    app.add_typer(catalogue.app, name="catalogue", rich_help_panel=_USERS)
     for found in entry_points(group="atria.commands"):
         app.command(name=found.name, rich_help_panel=_USERS)(found.load())
     return app

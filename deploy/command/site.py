@@ -59,11 +59,11 @@ def init(names: Names = None, config: options.Config = None, data: options.Data 
     from deploy import making, record
 
     settings = Overrides(config, data).settings()
-    chosen = _chosen(settings, names)
-    making.init(settings, {site.name for site in chosen})
+    among = chosen(settings, names)
+    making.init(settings, {site.name for site in among})
     if unmade := record.unmade(record.known(settings)):
         console().print(f"[yellow]Still to be made: {', '.join(unmade)}.[/]")
-    _report(settings, run(_check(settings, chosen)), as_json=False)
+    _report(settings, run(_check(settings, among)), as_json=False)
 
 
 @app.command("check")
@@ -85,7 +85,7 @@ def check(
       atria site check b --config atria.toml
     """
     settings = Overrides(config, data).settings()
-    _report(settings, run(_check(settings, _chosen(settings, names))), as_json=as_json)
+    _report(settings, run(_check(settings, chosen(settings, names))), as_json=as_json)
 
 
 @app.command("list")
@@ -144,7 +144,7 @@ def replace(
     from deploy import making, record
 
     settings = Overrides(config, data).settings()
-    (site,) = _chosen(settings, [name])
+    (site,) = chosen(settings, [name])
     records = record.of_sites(settings)
     is_there = {one.name: one.is_there for one in run(_check(settings, list(settings.sites)))}
     if yes and not force and is_there[name] and not records[name].filling:
@@ -187,10 +187,10 @@ def _ask(site: Site, identity: SiteIdentity, *, is_well: bool) -> None:
         raise typer.Exit(1)
 
 
-async def _check(settings: Settings, chosen: list[Site]) -> tuple[SiteCheck, ...]:
+async def _check(settings: Settings, among: list[Site]) -> tuple[SiteCheck, ...]:
     from deploy import checks
 
-    return await checks.check(settings, {site.name for site in chosen})
+    return await checks.check(settings, {site.name for site in among})
 
 
 async def _fill(settings: Settings, name: str) -> str | None:
@@ -220,7 +220,14 @@ def hindrance(health: Mapping[str, SiteHealth], report: Report) -> str:
     return f"{report.failed} copies could not be made"
 
 
-def _chosen(settings: Settings, names: list[str] | None) -> list[Site]:
+def chosen(settings: Settings, names: list[str] | None) -> list[Site]:
+    """Return the sites of these names, or all.
+
+    Raises
+    ------
+    UserError
+        There is no such site.
+    """
     known = {site.name: site for site in settings.sites}
     if unknown := sorted(set(names or ()) - set(known)):
         raise UserError(f"there is no site {', '.join(unknown)}: the sites are {', '.join(known)}")

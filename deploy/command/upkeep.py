@@ -35,7 +35,7 @@ def command(
                 compose.registry(settings),
                 stop,
                 name=name,
-                upkeep=settings.upkeep,
+                settings=settings,
                 roster=RecordRoster(settings),
             )
 

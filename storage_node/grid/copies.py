@@ -66,7 +66,7 @@ class Copy:
 
     row: Row
     has_provenance: bool = True
-    """Whether it is known who sent it; without, the row has but the time when it was written."""
+    """Whether it says who sent it; where not, the row has but the time when it was written."""
 
 
 async def read(

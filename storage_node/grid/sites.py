@@ -155,7 +155,7 @@ class Sites:
         return {name: station.health for name, station in self._stations.items()}
 
     async def wait_until(self, holds: Callable[[Mapping[str, SiteHealth]], bool]) -> None:
-        """Wait until something holds of the sites' health."""
+        """Wait until something holds of the sites' health, or of their places in the cluster."""
         while not holds(self.health()):
             await self._changed.wait()
 
@@ -215,6 +215,10 @@ class Sites:
             _show(name, health)
             level = log.info if health.state is SiteState.UP else log.warning
             level(f"site.{health.state.value}", site=name, reason=health.why)
+        self._tell()
+
+    def _tell(self) -> None:
+        """Wake those that wait for something to change."""
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -259,6 +263,7 @@ class Sites:
         if membership.identity == station.site.membership.identity:
             if membership != station.site.membership:
                 station.join(membership)
+                self._tell()
             return
         log.warning("site.replaced", site=name, generation=membership.identity.generation)
         self._stations[name] = self._station(self._roster.open(membership))

@@ -7,7 +7,9 @@ of each other: each goes its own random way, and passes over what another has do
 A site is full when *every* other site was walked to its end in one run and nothing that any of them has is
 lacking: a version of which this site held one of the W copies has W - 1 left, and they may be at any of the
 others, at one that is down, or at one that is itself being filled and has taken writes since. With one of
-them unread, R sites that have a vote might not know of something that was acknowledged.
+them unread, R sites that have a vote might not know of something that was acknowledged. A catalogue that is
+being made from its site's objects (`storage_node.upkeep.rebuild`) cannot be read to its end yet, and such a
+site is not filled before that is done: it would be copied what it has.
 """
 
 from __future__ import annotations
@@ -101,20 +103,26 @@ class Fill:
 
     async def _one_is_filling(self) -> None:
         await self._sites.wait_until(
-            lambda health: any(state.up and state.filling for state in health.values())
+            lambda health: any(state.up and self._is_to_be_filled(name) for name, state in health.items())
         )
+
+    def _is_to_be_filled(self, name: str) -> bool:
+        membership = self._sites[name].membership
+        return membership.filling and not membership.rebuilding
 
     async def run_once(self, progress: Progress | None = None) -> Report:
         """Fill the sites that are to be filled and can be reached, one after the other."""
         report = Report()
         for site in self._sites.up():
-            if self._sites.health()[site.name].filling:
+            if self._is_to_be_filled(site.name):
                 report = _sum(report, await self._fill(site, progress))
         return report
 
     async def _fill(self, site: GridSite, progress: Progress | None) -> Report:
         identity = site.membership.identity
-        others = [other for other in self._sites.up() if other.name != site.name]
+        others = [
+            other for other in self._sites.up() if other.name != site.name and not other.membership.rebuilding
+        ]
         not_read = set(self._sites.names) - {site.name} - {other.name for other in others}
         tally = _Tally(progress, total=await self._versions(others, not_read))
         log.info("fill.began", site=site.name, generation=identity.generation, versions=tally.total)
