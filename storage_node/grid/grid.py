@@ -20,6 +20,7 @@ from storage_node.catalogue.protocol import Row
 from storage_node.grid import facts, keys, rows
 from storage_node.grid.find import Finding
 from storage_node.grid.find_related import RelatedFinding
+from storage_node.grid.listing_find import ListingFind
 from storage_node.grid.quorum import Quorum
 from storage_node.grid.read import Reader
 from storage_node.grid.record import put_at_either
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from storage_node.catalogue.matching import Query
     from storage_node.grid.arrival import Arrival, Stored
     from storage_node.grid.health import SiteHealth
+    from storage_node.grid.listing_find import Listed
     from storage_node.grid.sites import GridSite, Roster
 
 T = TypeVar("T")
@@ -248,6 +250,16 @@ class Grid:
             voters=[site.name for site in voters],
             answer_timeout_s=self._writing.site_timeout_s,
         )
+
+    async def find_in_objects(self, query: Query, limit: int, *, header_limit_bytes: int) -> Listed:
+        """Find the instances of studies where no catalogue answers (see `ListingFind.find`).
+
+        Raises
+        ------
+        NotListed, TooMany
+        """
+        finding = ListingFind(self.sites, self.quorum, header_limit_bytes=header_limit_bytes)
+        return await finding.find(query, limit)
 
     async def rows_of(self, instance: Instance) -> tuple[Row, ...]:
         """Return the rows of an instance's versions, the current one first, merged from what can be reached.

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+import structlog
+
 from cluster.dicom import uids
 from cluster.dicom.extended import Extension, has
 from cluster.dicom.header import HeaderError, HeaderReader
 from storage_node.catalogue.matching import Agreed, BadIdentifier, Model, parse_find, parse_retrieval
 from storage_node.grid.find import NoCatalogue
+from storage_node.grid.listing_find import NotListed, TooMany
 from storage_node.services.status import Refusal, Status
 
 if TYPE_CHECKING:
@@ -17,13 +20,18 @@ if TYPE_CHECKING:
     from cluster.dicom.elements import Elements
     from cluster.nouns import Version
     from cluster.settings import Limits
-    from storage_node.catalogue.matching import Request
+    from storage_node.catalogue.matching import Query, Request
     from storage_node.grid.grid import Grid
 
 _PATIENT_ROOT: Final = frozenset({uids.PATIENT_ROOT_FIND, uids.PATIENT_ROOT_MOVE, uids.PATIENT_ROOT_GET})
 
 MAY_BE_INCOMPLETE: Final = "too few sites answer: the latest may be missing"
 """Error Comment of an answer that fewer catalogues gave than any acknowledged instance is sure to be in."""
+FROM_OBJECTS: Final = "no catalogue answers: found by the objects alone"
+FROM_TOO_FEW_OBJECTS: Final = "no catalogue answers, too few sites: the latest may be missing"
+"""Error Comments of a retrieval that no catalogue answered."""
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +91,7 @@ async def select(grid: Grid, message: Message, limits: Limits, *, lenient_levels
     Raises
     ------
     Refusal
-        As `read_find`; or no catalogue answers, or there are more instances than the limit.
+        As `read_find`; or neither catalogues nor objects answer, or there are more instances than the limit.
     AssociationEnded
     """
     elements = await _read(message, limits)
@@ -95,12 +103,33 @@ async def select(grid: Grid, message: Message, limits: Limits, *, lenient_levels
     try:
         versions = tuple([match.version async for match in finding])
     except NoCatalogue as error:
-        raise Refusal(Status.UNABLE_TO_COUNT_MATCHES, "no catalogue answers: try again later") from error
+        log.warning("retrieval.no_catalogue", reason=str(error))
+        return await _select_in_objects(grid, query, limits)
     if len(versions) > limits.find_matches:
-        raise Refusal(
-            Status.UNABLE_TO_COUNT_MATCHES, f"more than {limits.find_matches} instances: ask for less"
-        )
+        raise _too_many(limits)
     return Selection(versions, None if finding.complete else MAY_BE_INCOMPLETE)
+
+
+async def _select_in_objects(grid: Grid, query: Query, limits: Limits) -> Selection:
+    """Find what a retrieval asks for where no catalogue answers, if it names the study.
+
+    Raises
+    ------
+    Refusal
+    """
+    try:
+        listed = await grid.find_in_objects(
+            query, limits.find_matches, header_limit_bytes=limits.header_limit_bytes
+        )
+    except NotListed as error:
+        raise Refusal(Status.UNABLE_TO_COUNT_MATCHES, "no catalogue answers: try again later") from error
+    except TooMany as error:
+        raise _too_many(limits) from error
+    return Selection(listed.versions, FROM_OBJECTS if listed.complete else FROM_TOO_FEW_OBJECTS)
+
+
+def _too_many(limits: Limits) -> Refusal:
+    return Refusal(Status.UNABLE_TO_COUNT_MATCHES, f"more than {limits.find_matches} instances: ask for less")
 
 
 async def _read(message: Message, limits: Limits) -> Elements:

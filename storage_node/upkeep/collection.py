@@ -30,12 +30,12 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from storage_node.grid import keys, manifest
+from storage_node.grid.paged import asked
 from storage_node.grid.sites import SiteFailed
 from storage_node.site.protocol import ObjectFault, ObjectMissing
 from storage_node.upkeep.notes import FOUND, MENDED
 from storage_node.upkeep.pace import all_of
 from storage_node.upkeep.rounds import Rounds
-from storage_node.upkeep.studies import asked
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

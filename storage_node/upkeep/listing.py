@@ -17,13 +17,13 @@ import structlog
 
 from cluster.nouns import Debt
 from storage_node.grid import copies, keys
+from storage_node.grid.paged import asked
 from storage_node.grid.sites import SiteFailed
 from storage_node.site.protocol import ObjectFault, ObjectMissing
 from storage_node.upkeep.notes import FOUND, MENDED, note
 from storage_node.upkeep.pace import all_of
 from storage_node.upkeep.rounds import Rounds
 from storage_node.upkeep.small_objects import has_fact, has_manifest
-from storage_node.upkeep.studies import asked
 
 if TYPE_CHECKING:
     from cluster.settings import Upkeep

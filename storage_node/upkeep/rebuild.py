@@ -23,12 +23,12 @@ from prometheus_client import Counter
 
 from cluster.nouns import Debt
 from storage_node.grid import copies, keys
+from storage_node.grid.paged import asked
 from storage_node.grid.sites import SiteFailed
 from storage_node.upkeep.notes import note
 from storage_node.upkeep.pace import each, in_turn
 from storage_node.upkeep.rebuild_study import Study, ordered
 from storage_node.upkeep.rounds import Rounds
-from storage_node.upkeep.studies import asked
 
 if TYPE_CHECKING:
     from cluster.nouns import SiteIdentity

@@ -11,8 +11,8 @@ import structlog
 
 from storage_node.grid import copies, keys
 from storage_node.grid.copies import Copy, Found, Unreadable
+from storage_node.grid.paged import asked
 from storage_node.grid.sites import SiteFailed
-from storage_node.upkeep.studies import asked
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import structlog
 
 from storage_node.grid import keys, manifest
+from storage_node.grid.paged import asked
 from storage_node.site.protocol import ObjectFault, ObjectMissing
-from storage_node.upkeep.studies import asked
 
 if TYPE_CHECKING:
     from cluster.nouns import Fact

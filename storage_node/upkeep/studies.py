@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias
 
 import structlog
 
 from cluster.nouns import Debt, Instance, Provenance
+from storage_node.grid.paged import asked
 from storage_node.grid.sites import SiteFailed
 
 if TYPE_CHECKING:
@@ -19,13 +19,8 @@ if TYPE_CHECKING:
     from storage_node.grid.grid import Grid
     from storage_node.grid.sites import GridSite, Sites
 
-T = TypeVar("T")
-
 Name: TypeAlias = tuple[Instance, str]
 """What names a version or a fact: its instance and its digest."""
-
-_PAGE: Final = 256
-"""Answers that are read from a site within one time limit."""
 
 log = structlog.get_logger()
 
@@ -131,31 +126,3 @@ async def side_by_side(
     finally:
         for walk in walks.values():
             await walk.aclose()
-
-
-async def asked(sites: Sites, site: GridSite, answers: AsyncIterator[T]) -> AsyncGenerator[T]:
-    """Yield what a site answers, page by page: each has the time limit of one call.
-
-    Raises
-    ------
-    SiteFailed
-    """
-    generator: AsyncGenerator[T] = answers if isinstance(answers, AsyncGenerator) else _generator(answers)
-    async with aclosing(generator):
-        while page := await sites.ask(site, _page(generator)):
-            for answer in page:
-                yield answer
-
-
-async def _page(answers: AsyncIterator[T]) -> list[T]:
-    page: list[T] = []
-    async for answer in answers:
-        page.append(answer)
-        if len(page) == _PAGE:
-            break
-    return page
-
-
-async def _generator(answers: AsyncIterator[T]) -> AsyncGenerator[T]:
-    async for answer in answers:
-        yield answer

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from storage_node.grid.paged import asked
 from storage_node.grid.read import BadCopy
 from storage_node.grid.sites import SiteFailed
 from storage_node.site.protocol import ObjectFault, ObjectMissing
 from storage_node.upkeep.pace import all_of, each
 from storage_node.upkeep.small_objects import has_fact, has_manifest
-from storage_node.upkeep.studies import asked, side_by_side
+from storage_node.upkeep.studies import side_by_side
 
 if TYPE_CHECKING:
     from cluster.nouns import Fact

@@ -11,11 +11,11 @@ from cluster.nouns import Instance, Level
 from storage_node.catalogue.matching import by_uids
 from storage_node.catalogue.views import is_hidden
 from storage_node.grid import rows
+from storage_node.grid.paged import asked
 from storage_node.grid.sites import SiteFailed
 from storage_node.grid.write import NotEnoughSites
 from storage_node.site.protocol import ObjectFault, ObjectMissing
 from storage_node.upkeep.pace import all_of
-from storage_node.upkeep.studies import asked
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -122,6 +122,21 @@ async def test_a_get_tells_how_its_sub_operations_went(
     assert (responses[-1].status, counts(responses[-1]), told) == (final, expected, failed)
 
 
+async def test_a_study_is_sent_though_no_catalogue_answers_and_that_is_said(filled: Node) -> None:
+    for site in filled.settings.sites:
+        site.catalogue_file.unlink()
+    async with await filled.connect(GET, *taken(CT, MR, PRIVATE)) as association:
+        responses, _ = await exchange(association, get_request())
+    assert (responses[-1].status, counts(responses[-1])) == (Status.SUCCESS, (None, 4, 0, 0))
+    assert responses[-1].error_comment == "no catalogue answers: found by the objects alone"
+    for site in filled.settings.sites[:2]:
+        site.objects_folder.rename(f"{site.objects_folder}.away")
+    async with await filled.connect(GET, *taken(CT, MR, PRIVATE)) as association:
+        responses, _ = await exchange(association, get_request())
+    assert (responses[-1].status, counts(responses[-1])) == (Status.SUCCESS, (None, 4, 0, 0))
+    assert responses[-1].error_comment == "no catalogue answers, too few sites: the latest may be missing"
+
+
 async def test_a_context_in_which_the_peer_is_no_scp_is_not_sent_in(filled: Node) -> None:
     proposed = [ProposedContext(uid, (EXPLICIT,)) for uid in (CT, MR, PRIVATE)]
     async with await filled.connect(GET, *proposed) as association:
