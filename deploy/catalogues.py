@@ -7,6 +7,8 @@ import errno
 import stat
 from typing import TYPE_CHECKING, TypeVar
 
+import structlog
+
 from deploy.durable import sync, sync_above
 from deploy.errors import UserError
 
@@ -15,11 +17,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cluster.nouns import SiteIdentity
-    from cluster.settings import Site
+    from cluster.settings import Settings, Site
     from storage_node.catalogue.postgresql.database import Location
     from storage_node.catalogue.protocol import Catalogue
+    from storage_node.catalogue.revisions import Upgraded
 
 T = TypeVar("T")
+
+log = structlog.get_logger()
 
 
 def open_catalogue(site: Site, identity: SiteIdentity) -> Catalogue:
@@ -71,6 +76,43 @@ def make(site: Site, identity: SiteIdentity) -> None:
         _do(site, database.create(location(site), identity))
     else:
         _make_file(site.catalogue_file, identity)
+
+
+def upgrade(site: Site) -> Upgraded:
+    """Bring a site's catalogue to the schema of this release. Harmless when it has it. Blocks.
+
+    Raises
+    ------
+    CatalogueUnavailable
+        `NewerSchema` where that is a later one; it cannot be reached, or holds no catalogue.
+    """
+    if site.is_postgresql:
+        from storage_node.catalogue.postgresql import upgrading
+
+        return asyncio.run(upgrading.upgrade(site.name, location(site)))
+    from storage_node.catalogue.sqlite import upgrading as of_files
+
+    return of_files.upgrade(site.name, site.catalogue_file)
+
+
+def upgrade_all(settings: Settings) -> None:
+    """Upgrade the catalogues of a cluster that is about to start, those that can be reached. Blocks.
+
+    Raises
+    ------
+    UserError
+        One was upgraded by a newer Atria.
+    """
+    from storage_node.catalogue.protocol import CatalogueUnavailable
+    from storage_node.catalogue.revisions import NewerSchema
+
+    for site in settings.sites:
+        try:
+            upgrade(site)
+        except NewerSchema as error:
+            raise UserError(f"{error}: start a release that is as new") from error
+        except CatalogueUnavailable as error:  # a cluster starts without a site
+            log.warning("site.wrong", site=site.name, why=str(error))
 
 
 def may_renew(site: Site, identity: SiteIdentity) -> None:

@@ -53,16 +53,17 @@ async def check(settings: Settings, names: Collection[str]) -> tuple[SiteCheck, 
 
 
 async def at_start(settings: Settings) -> None:
-    """Log what is wrong with sites whose objects or catalogue are at a server, a line each.
+    """Upgrade the catalogues, and log what is wrong with sites that are at a server, a line each.
 
-    A cluster starts without a site, so none of this keeps it from starting, but for one: when one site's
-    objects are those of another, what counts as two copies is one.
+    A cluster starts without a site, so little of this keeps it from starting: that one site's objects are
+    those of another, as what counts as two copies is one then; and that a catalogue is of a newer Atria.
 
     Raises
     ------
     UserError
-        Two sites are the same.
+        Two sites are the same, or a catalogue is of a newer Atria.
     """
+    await asyncio.to_thread(catalogues.upgrade_all, settings)
     found = await check(settings, {site.name for site in settings.sites if site.is_s3 or site.is_postgresql})
     for one in found:
         for problem in one.problems:

@@ -11,7 +11,7 @@ import typer
 from deploy.command import options
 from deploy.command.console import console
 from deploy.command.run import run
-from deploy.command.site import Yes, chosen, hindrance
+from deploy.command.site import Names, Yes, chosen, hindrance
 from deploy.errors import UserError
 from deploy.overrides import Overrides
 
@@ -28,6 +28,40 @@ app = typer.Typer(
 )
 
 Name = Annotated[str, typer.Argument(metavar="SITE", help="The site.")]
+
+
+@app.command("upgrade")
+def upgrade(names: Names = None, config: options.Config = None, data: options.Data = None) -> None:
+    """Bring catalogues to the schema of this release: one site, or all, one after the other.
+
+    Nothing is dropped that holds rows. Processes may be at work meanwhile: those of this release go on by
+    themselves. `atria up` does this when it starts; where each process is started by itself, this is done
+    once when a new release was installed, before its processes are started.
+
+    [bold]Examples[/]
+
+      atria catalogue upgrade
+
+      atria catalogue upgrade b --config atria.toml
+    """
+    from deploy import catalogues, record
+    from storage_node.catalogue.protocol import CatalogueUnavailable
+
+    settings = Overrides(config, data).settings()
+    record.known(settings)
+    refused = False
+    for site in chosen(settings, names):
+        try:
+            done = catalogues.upgrade(site)
+        except CatalogueUnavailable as error:
+            refused = True
+            typer.echo(f"atria: {error}", err=True)
+        else:
+            changed = done.before != done.now
+            told = f"from schema {done.before} to {done.now}" if changed else f"had schema {done.now} already"
+            console().print(f"site {site.name}: {'upgraded ' if changed else ''}{told}", highlight=False)
+    if refused:
+        raise typer.Exit(1)
 
 
 @app.command("rebuild")

@@ -17,6 +17,7 @@ import asyncpg
 import structlog
 
 from cluster.nouns import SiteIdentity
+from storage_node.catalogue import revisions
 from storage_node.catalogue.postgresql import migrations
 from storage_node.catalogue.postgresql.migrations import REVISION
 from storage_node.catalogue.protocol import CatalogueUnavailable
@@ -74,14 +75,14 @@ async def create(location: Location, identity: SiteIdentity) -> None:
     CatalogueUnavailable
         The database cannot be reached, or may not be changed.
     """
-    async with _alone(identity.name, location) as connection:
+    async with alone(identity.name, location) as connection:
         if not await _has_schema(connection):
             await connection.execute(f"CREATE SCHEMA {SCHEMA}")
             await connection.execute(migrations.script(None))
             values = (identity.name, identity.site_id, identity.generation)
             await connection.execute(_INSERT_IDENTITY, *values)
             return
-        found = await _holder(connection)
+        found = await holder(connection)
     if found != identity:
         raise FileExistsError(f"{location}: schema {SCHEMA} is {_whose(found)}")
 
@@ -96,7 +97,7 @@ async def move_aside(site: str, location: Location, to: str) -> None:
     CatalogueUnavailable
         The database cannot be reached, or there is a schema of that name already.
     """
-    async with _alone(site, location) as connection:
+    async with alone(site, location) as connection:
         if not await _has_schema(connection):
             return
         if await _has_identity(connection):
@@ -112,8 +113,8 @@ async def held(site: str, location: Location) -> SiteIdentity | None:
     CatalogueUnavailable
         The database cannot be reached.
     """
-    async with _alone(site, location) as connection:
-        return await _holder(connection)
+    async with alone(site, location) as connection:
+        return await holder(connection)
 
 
 async def read_identity(connection: asyncpg.Connection | PoolConnectionProxy) -> SiteIdentity | None:
@@ -203,28 +204,15 @@ class Database:
             self.check(await read_identity(connection))
         except asyncpg.UndefinedTableError:
             raise CatalogueUnavailable(self.site, f"{self.location} holds no catalogue") from None
-        revision = await _revision(connection)
-        if revision > REVISION:
-            raise CatalogueUnavailable(
-                self.site, f"{self.location} has schema {revision}, and this Atria knows up to {REVISION}"
-            )
-        if revision < REVISION:
-            await self._upgrade()
-
-    async def _upgrade(self) -> None:
-        """Bring the schema up to date in one transaction; the one who comes second finds nothing to do."""
-        async with _alone(self.site, self.location) as connection:
-            before = await _revision(connection)
-            if before < REVISION:
-                await connection.execute(migrations.script(before))
-                log.info("catalogue.upgraded", site=self.site, before=before, now=REVISION)
+        revisions.check(self.site, str(self.location), await read_revision(connection), REVISION)
 
 
 async def _nothing_to_reset(_: asyncpg.Connection) -> None:
     """Spare a round trip: all that is done is done in transactions, which leave nothing behind."""
 
 
-async def _revision(connection: asyncpg.Connection) -> str:
+async def read_revision(connection: asyncpg.Connection | PoolConnectionProxy) -> str:
+    """Return the revision of a catalogue's schema; an empty text if it says none."""
     return await connection.fetchval("SELECT version_num FROM alembic_version") or ""
 
 
@@ -239,7 +227,7 @@ async def _has_identity(connection: asyncpg.Connection) -> bool:
     return found
 
 
-async def _holder(connection: asyncpg.Connection) -> SiteIdentity | None:
+async def holder(connection: asyncpg.Connection) -> SiteIdentity | None:
     """Return whose catalogue is there; None also where there is something else."""
     return await read_identity(connection) if await _has_identity(connection) else None
 
@@ -253,9 +241,37 @@ def _whose(found: SiteIdentity | None) -> str:
 
 
 @asynccontextmanager
-async def _alone(site: str, location: Location) -> AsyncGenerator[asyncpg.Connection]:
-    """Be in a transaction, on a connection of its own, as the only one that changes the schema."""
-    with _translated(site, location):
+async def alone(
+    site: str, location: Location, *, passing: Passing = ()
+) -> AsyncGenerator[asyncpg.Connection]:
+    """Be in a transaction, on a connection of its own, as the only one that changes the schema.
+
+    Parameters, and what is raised, are those of `connected`.
+    """
+    async with connected(site, location, passing=passing) as connection, connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", _MIGRATING)
+        yield connection
+
+
+@asynccontextmanager
+async def connected(
+    site: str, location: Location, *, passing: Passing = ()
+) -> AsyncGenerator[asyncpg.Connection]:
+    """Have a connection of one's own to a database, whatever it holds.
+
+    Parameters
+    ----------
+    site : str
+        Name of the site, for errors.
+    location : Location
+    passing : tuple of exception types
+        What is handed on as it is.
+
+    Raises
+    ------
+    CatalogueUnavailable
+    """
+    with _translated(site, location, passing):
         connection = await asyncpg.connect(
             location.url,
             passfile=_passfile(location),
@@ -263,9 +279,7 @@ async def _alone(site: str, location: Location) -> AsyncGenerator[asyncpg.Connec
             server_settings=_SETTINGS,
         )
         try:
-            async with connection.transaction():
-                await connection.execute("SELECT pg_advisory_xact_lock($1)", _MIGRATING)
-                yield connection
+            yield connection
         finally:
             connection.terminate()
 

@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
-import structlog
-
 from cluster.nouns import SiteIdentity
+from storage_node.catalogue import revisions
 from storage_node.catalogue.protocol import CatalogueUnavailable
 from storage_node.catalogue.schema import REVISION
 
@@ -30,8 +29,6 @@ BUSY_TIMEOUT_S: Final = 5.0
 """How long SQLite's own lock is waited for: only a foreign program can hold it, as ours take `Lock` first."""
 
 _CACHED_STATEMENTS: Final = 256
-
-log = structlog.get_logger()
 
 
 def create(file: Path, identity: SiteIdentity) -> None:
@@ -44,19 +41,14 @@ def create(file: Path, identity: SiteIdentity) -> None:
     OSError
     """
     if file.exists():
-        try:
-            with closing(_connect(file)) as connection:
-                found = read_identity(connection)
-        except sqlite3.Error:
-            found = None
-        if found != identity:
+        if held(file) != identity:
             raise FileExistsError(errno.EEXIST, "something else is here", str(file))
         return
     beside = file.with_name(f"{file.name}.{secrets.token_hex(8)}.new")
     beside.touch(mode=0o666, exist_ok=False)
     try:
-        with closing(_connect(beside)) as connection:
-            _migrate(connection)
+        with closing(connect(beside)) as connection:
+            migrate(connection)
             values = (*_identity_row(identity), secrets.token_hex(8))
             connection.execute(
                 "INSERT INTO site (name, site_id, generation, feed_id) VALUES (?, ?, ?, ?)", values
@@ -67,6 +59,28 @@ def create(file: Path, identity: SiteIdentity) -> None:
     finally:
         beside.unlink()
     _sync(file.parent)
+
+
+def held(file: Path) -> SiteIdentity | None:
+    """Return whose catalogue a file holds; None where there is no file, or something else.
+
+    Raises
+    ------
+    OSError
+    """
+    if not file.exists():
+        return None
+    try:
+        with closing(connect(file)) as connection:
+            return read_identity(connection)
+    except sqlite3.Error:
+        return None
+
+
+def read_revision(connection: sqlite3.Connection) -> str:
+    """Return the revision of a catalogue's schema; an empty text if it says none."""
+    (revision,) = connection.execute("SELECT version_num FROM alembic_version").fetchone() or ("",)
+    return str(revision)
 
 
 def read_identity(connection: sqlite3.Connection) -> SiteIdentity | None:
@@ -177,8 +191,8 @@ class DatabaseFile:
         self._inode = _inode(self._file)
         if self._inode == self._without_log:
             raise self._log_is_lost()
-        self._connection = _connect(self._file)
-        self._lock = os.open(f"{self._file}-lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        self._connection = connect(self._file)
+        self._lock = open_lock(self._file)
         self._check_contents(self._connection)
         self._log_inode = _log_inode(self._file)
         self.check()
@@ -193,30 +207,15 @@ class DatabaseFile:
                 else f"of site {found.name}, {found.site_id}, {found.generation}"
             )
             raise CatalogueUnavailable(self._site, f"{self._file} is {whose}: another was expected")
-        (revision,) = connection.execute("SELECT version_num FROM alembic_version").fetchone() or ("",)
-        if revision > REVISION:
-            raise CatalogueUnavailable(
-                self._site, f"{self._file} has schema {revision}, and this Atria knows up to {REVISION}"
-            )
-        if revision < REVISION:
-            self._upgrade(connection)
-            log.info("catalogue.upgraded", site=self._site, before=revision, now=REVISION)
-
-    def _upgrade(self, connection: sqlite3.Connection) -> None:
-        from alembic.util import CommandError
-        from sqlalchemy.exc import SQLAlchemyError
-
-        try:
-            with self.locked():
-                _migrate(connection)
-        except (CommandError, SQLAlchemyError) as error:
-            reason = str(error).partition("\n")[0]
-            raise CatalogueUnavailable(
-                self._site, f"{self._file} cannot be brought to schema {REVISION}: {reason}"
-            ) from error
+        revisions.check(self._site, str(self._file), read_revision(connection), REVISION)
 
 
-def _connect(file: Path) -> sqlite3.Connection:
+def open_lock(file: Path) -> int:
+    """Return a handle of the file by which writers of all processes take turns."""
+    return os.open(f"{file}-lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+
+
+def connect(file: Path) -> sqlite3.Connection:
     """Connect to a file that is there: one that is not is never made."""
     connection = sqlite3.connect(
         f"file:{quote(str(file))}?mode=rw",
@@ -230,7 +229,7 @@ def _connect(file: Path) -> sqlite3.Connection:
     return connection
 
 
-def _migrate(connection: sqlite3.Connection) -> None:
+def migrate(connection: sqlite3.Connection) -> None:
     """Bring the schema up to date in one transaction; the one who comes second finds nothing to do."""
     import sqlalchemy
 

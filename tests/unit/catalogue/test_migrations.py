@@ -1,7 +1,8 @@
-"""Catalogues of older schemas are brought up to date when they are opened."""
+"""Catalogues of older schemas are brought up to date, and not worked with before."""
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
@@ -15,6 +16,8 @@ from storage_node.catalogue import migrations, schema
 from storage_node.catalogue.matching import Query
 from storage_node.catalogue.memory import MemoryCatalogue
 from storage_node.catalogue.protocol import CatalogueUnavailable
+from storage_node.catalogue.revisions import NewerSchema, OlderSchema, Upgraded
+from storage_node.catalogue.sqlite import upgrading
 from storage_node.catalogue.sqlite.catalogue import SqliteCatalogue
 from tests.contract.catalogue.conftest import IDENTITY
 from tests.contract.catalogue.rows import CT, MR, add, fact, row
@@ -42,6 +45,7 @@ async def test_a_catalogue_of_the_first_schema_goes_on_as_if_it_had_been_written
     rows.append(row("1.1", "1.1.1", "1.1.1.1", content="again", sop_class=MR, minute=9, order=2))
     file = tmp_path / "catalogue.sqlite"
     schema_0001.make(file, IDENTITY, rows)
+    upgrading.upgrade("a", file)
     upgraded, reference = SqliteCatalogue("a", file, IDENTITY), MemoryCatalogue("a", IDENTITY)
     for added in rows:
         await reference.add(added, verified_at=added.provenance.received_at)
@@ -58,6 +62,7 @@ async def test_what_the_code_of_before_still_writes_fails_after_the_upgrade(tmp_
     """It would be in no summary, and no comparison of sites would find it."""
     file = tmp_path / "catalogue.sqlite"
     schema_0001.make(file, IDENTITY, [replace(row(), order=1)])
+    upgrading.upgrade("a", file)
     upgraded = SqliteCatalogue("a", file, IDENTITY)
     await upgraded.counts()
     with closing(sqlite3.connect(file)) as older, pytest.raises(sqlite3.OperationalError):
@@ -72,8 +77,9 @@ async def test_an_upgrade_that_is_cut_short_leaves_the_catalogue_as_it_was(
     schema_0001.make(file, IDENTITY, [replace(row(), order=1)])
     monkeypatch.setattr("storage_node.catalogue.views._hash", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        await SqliteCatalogue("a", file, IDENTITY).counts()
+        upgrading.upgrade("a", file)
     monkeypatch.undo()
+    assert upgrading.upgrade("a", file) == Upgraded("0001", schema.REVISION)
     again = SqliteCatalogue("a", file, IDENTITY)
     assert [summary.entries async for summary in again.studies()] == [1]
     await again.close()
@@ -85,21 +91,47 @@ async def test_an_upgrade_that_is_cut_short_leaves_the_catalogue_as_it_was(
 async def test_a_schema_that_cannot_be_upgraded_is_told_in_one_line(file: Path, statement: str) -> None:
     with closing(sqlite3.connect(file, isolation_level=None)) as other:
         other.execute(statement)
-    catalogue = SqliteCatalogue("a", file, IDENTITY)
     with pytest.raises(CatalogueUnavailable, match="cannot be brought to schema") as caught:
-        await catalogue.counts()
+        upgrading.upgrade("a", file)
     assert "\n" not in str(caught.value)
+
+
+async def test_an_older_schema_is_not_worked_with_and_the_line_names_the_command(tmp_path: Path) -> None:
+    file = tmp_path / "catalogue.sqlite"
+    schema_0001.make(file, IDENTITY, [replace(row(), order=1)])
+    catalogue = SqliteCatalogue("a", file, IDENTITY)
+    for _ in range(2):
+        with pytest.raises(OlderSchema, match=r"has schema 0001, .* `atria catalogue upgrade a`$"):
+            await catalogue.counts()
+    assert upgrading.upgrade("a", file) == Upgraded("0001", schema.REVISION)
+    assert (await catalogue.counts()).versions == 1
+    assert upgrading.upgrade("a", file) == Upgraded(schema.REVISION, schema.REVISION)
     await catalogue.close()
+
+
+async def test_many_that_upgrade_at_once_upgrade_once(tmp_path: Path) -> None:
+    file = tmp_path / "catalogue.sqlite"
+    schema_0001.make(file, IDENTITY, [replace(row(), order=1)])
+    done = await asyncio.gather(*(asyncio.to_thread(upgrading.upgrade, "a", file) for _ in range(4)))
+    assert sorted(one.before for one in done) == ["0001", *[schema.REVISION] * 3]
+
+
+def test_what_is_not_there_is_not_upgraded_and_not_made(tmp_path: Path) -> None:
+    with pytest.raises(CatalogueUnavailable, match="unable to open database file"):
+        upgrading.upgrade("a", tmp_path / "catalogue.sqlite")
+    assert not list(tmp_path.iterdir())
 
 
 async def test_a_newer_schema_is_refused_in_one_line(file: Path) -> None:
     with closing(sqlite3.connect(file, isolation_level=None)) as other:
         other.execute("UPDATE alembic_version SET version_num = '9999'")
     catalogue = SqliteCatalogue("a", file, IDENTITY)
-    with pytest.raises(CatalogueUnavailable, match="schema 9999, and this Atria knows up to") as caught:
+    with pytest.raises(NewerSchema, match="schema 9999, and this Atria knows up to") as caught:
         await catalogue.counts()
     assert "\n" not in str(caught.value)
     await catalogue.close()
+    with pytest.raises(NewerSchema, match="schema 9999, and this Atria knows up to"):
+        upgrading.upgrade("a", file)
 
 
 def test_the_migrations_lead_to_the_schema_of_the_code(file: Path) -> None:

@@ -75,7 +75,7 @@ async def test_a_missing_file_is_unavailable_and_never_made(tmp_path: Path) -> N
 
 def test_a_file_that_vanishes_before_it_is_opened_is_not_made(tmp_path: Path) -> None:
     with pytest.raises(sqlite3.OperationalError):
-        database._connect(tmp_path / "catalogue.sqlite")
+        database.connect(tmp_path / "catalogue.sqlite")
     assert list(tmp_path.iterdir()) == []
 
 
