@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from cluster.nouns import SiteIdentity
     from cluster.settings import Settings, Site
+    from storage_node.catalogue.examination import Examined
     from storage_node.catalogue.postgresql.database import Location
     from storage_node.catalogue.protocol import Catalogue
     from storage_node.catalogue.revisions import Upgraded
@@ -76,6 +77,23 @@ def make(site: Site, identity: SiteIdentity) -> None:
         _do(site, database.create(location(site), identity))
     else:
         _make_file(site.catalogue_file, identity)
+
+
+async def examine(site: Site, *, thoroughly: bool) -> Examined:
+    """Find out what a site's database is like, and what it holds, whatever that is.
+
+    Raises
+    ------
+    CatalogueUnavailable
+        It cannot be reached.
+    """
+    if site.is_postgresql:
+        from storage_node.catalogue.postgresql import examining
+
+        return await examining.examine(site.name, location(site))
+    from storage_node.catalogue.sqlite import examining as of_files
+
+    return await asyncio.to_thread(of_files.examine, site.name, site.catalogue_file, thoroughly=thoroughly)
 
 
 def upgrade(site: Site) -> Upgraded:

@@ -10,13 +10,14 @@ import typer
 
 from deploy.command import options
 from deploy.command.console import console
-from deploy.command.run import run
+from deploy.command.run import keep_silent, run
 from deploy.command.site import Names, Yes, chosen, hindrance
 from deploy.errors import UserError
 from deploy.overrides import Overrides
 
 if TYPE_CHECKING:
     from cluster.settings import Settings, Site
+    from deploy.catalogue_checks import CatalogueCheck
     from deploy.record import SiteRecord
     from storage_node.upkeep.rebuild import Report
 
@@ -27,7 +28,74 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+Everything = Annotated[
+    bool, typer.Option("--all", help="Look into every study, and read an SQLite file for damage.")
+]
 Name = Annotated[str, typer.Argument(metavar="SITE", help="The site.")]
+
+
+@app.command("check")
+def check(
+    names: Names = None,
+    everything: Everything = False,
+    config: options.Config = None,
+    data: options.Data = None,
+    as_json: options.Json = False,
+) -> None:
+    """Answer: is each catalogue as it should be? Exits 1 when not.
+
+    It looks whose it is, whether its schema is that of this release, whether its database forgets nothing,
+    and whether what it tells of studies follows from its rows and facts: of some studies, or of all.
+
+    [bold]Examples[/]
+
+      atria catalogue check
+
+      atria catalogue check b --all --json
+    """
+    settings = Overrides(config, data).settings()
+    found = run(_check(settings, chosen(settings, names), everything=everything))
+    if as_json:
+        print(json.dumps([one.to_json() for one in found]))
+    else:
+        _print_checks(found)
+    if any(one.problems for one in found):
+        raise typer.Exit(1)
+
+
+async def _check(settings: Settings, among: list[Site], *, everything: bool) -> tuple[CatalogueCheck, ...]:
+    from deploy import catalogue_checks
+    from deploy.command.progress import bar
+
+    with bar("looking into studies") as progress:
+        return await catalogue_checks.check(settings, among, everything=everything, progress=progress)
+
+
+def _print_checks(found: tuple[CatalogueCheck, ...]) -> None:
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    columns = ("site", "generation", "schema", "studies", "instances", "versions", "compared", "found")
+    table = Table(*columns, box=box.SIMPLE_HEAD)
+    for one in found:
+        counts = one.counts
+        numbers = ("", "", "") if counts is None else (counts.studies, counts.instances, counts.versions)
+        said = "\n".join(one.problems)
+        table.add_row(
+            one.name,
+            str(one.generation or ""),
+            one.revision,
+            *map(str, numbers),
+            str(one.studies_compared),
+            f"[red]{escape(said)}[/]" if said else "[green]well[/]",
+        )
+    out = console()
+    out.print(table)
+    for one in found:
+        if one.settings:
+            said = ", ".join(f"{name} {value}" for name, value in one.settings.items())
+            out.print(f"{one.name}: {one.catalogue}: {said}", highlight=False, markup=False)
 
 
 @app.command("upgrade")
@@ -49,6 +117,7 @@ def upgrade(names: Names = None, config: options.Config = None, data: options.Da
 
     settings = Overrides(config, data).settings()
     record.known(settings)
+    keep_silent()
     refused = False
     for site in chosen(settings, names):
         try:
@@ -160,7 +229,7 @@ async def _rebuild(settings: Settings, name: str) -> tuple[Report, str | None]:
     roster = RecordRoster(settings)
     async with compose.running_grid(settings) as grid:
         with bar(f"reading the objects of site {name}") as progress:
-            report = await Rebuild(grid, roster, header_limit_bytes=limit_bytes).run_once(progress)
+            report = await Rebuild(grid, roster, header_limit_bytes=limit_bytes).run_once(progress, [name])
         if record.of_sites(settings)[name].rebuilding:
             return report, f"its objects could not be read to the end: {grid.health()[name].why}"
         await grid.sites.wait_until(lambda _: not grid.sites[name].membership.rebuilding)

@@ -17,9 +17,15 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
     Log lines are for those who run a cluster: a command says itself what went wrong.
     """
-    import structlog
     import uvloop
 
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    keep_silent()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(work)
+
+
+def keep_silent() -> None:
+    """Have no log lines written: the command says itself what happened."""
+    import structlog
+
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))

@@ -13,7 +13,7 @@ Several that rebuild the same site know nothing of each other: each goes its own
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
@@ -137,13 +137,20 @@ class Rebuild:
             )
         )
 
-    async def run_once(self, progress: Progress | None = None) -> Report:
-        """Rebuild the sites that are to be rebuilt and can be reached, one after the other."""
+    async def run_once(self, progress: Progress | None = None, names: Collection[str] = ()) -> Report:
+        """Rebuild sites that can be reached, one after the other.
+
+        Parameters
+        ----------
+        progress : callable, optional
+        names : collection of str
+            The sites, though another may have rebuilt them by now; those that are to be, if it is empty.
+        """
         tally = _Tally(progress)
         rebuilt: list[str] = []
         left: list[str] = []
         for site in self._sites.up():
-            if site.membership.rebuilding:
+            if site.name in names or (not names and site.membership.rebuilding):
                 (rebuilt if await self._rebuild(site, tally) else left).append(site.name)
         return Report(
             tuple(rebuilt),
