@@ -61,6 +61,23 @@ def problems(site: Site) -> list[str]:
     return []
 
 
+def held(site: Site) -> SiteIdentity | None:
+    """Return whose catalogue is in a site's file or database; None if there is none. Blocks.
+
+    Raises
+    ------
+    UserError
+        Its database cannot be reached.
+    """
+    if site.is_postgresql:
+        from storage_node.catalogue.postgresql import database
+
+        return _do(site, database.held(site.name, location(site)))
+    from storage_node.catalogue.sqlite import database as of_files
+
+    return of_files.held(site.catalogue_file)
+
+
 def make(site: Site, identity: SiteIdentity) -> None:
     """Make a new site's catalogue, durably. Harmless when it was made already. Blocks.
 

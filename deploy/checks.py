@@ -97,10 +97,9 @@ async def _check(site: Site, records: Records) -> SiteCheck:
             elif site.is_s3:
                 problems += await _bucket_problems(site)
             if not one.made:
-                what, how = ("replaced", "replace") if one.filling else ("made", "init")
+                what, how = _unfinished(one)
                 problems.append(
-                    f"site {site.name}: it was not {what} to the end: go on with"
-                    f" `atria site {how} {site.name}`"
+                    f"site {site.name}: it was not {what} to the end: go on with `atria {how} {site.name}`"
                 )
             else:
                 lacking = await catalogue_problems(site, one.identity)
@@ -109,6 +108,13 @@ async def _check(site: Site, records: Records) -> SiteCheck:
     except TimeoutError:
         problems.append(f"site {site.name}: no answer within {_TIMEOUT_S:g} s")
     return SiteCheck(site.name, tuple(problems), is_there)
+
+
+def _unfinished(one: SiteRecord) -> tuple[str, str]:
+    """Return what was begun with a site, and the command that goes on with it."""
+    if one.rebuilding:
+        return "rebuilt", "catalogue rebuild"
+    return ("replaced", "site replace") if one.filling else ("made", "site init")
 
 
 async def _hint(site: Site, one: SiteRecord) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cluster.nouns import SiteIdentity
-from deploy import record, sites
+from deploy import adoption, catalogues, record, sites
 from deploy.durable import sync_above
 from deploy.errors import UserError
 from deploy.record import SiteRecord
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
     from cluster.settings import Settings, Site
+    from deploy.adoption import Adopted
     from deploy.record import Records
 
 
@@ -37,8 +38,13 @@ def make_folders(settings: Settings) -> None:
             folder.mkdir(parents=True, exist_ok=True)
 
 
-def prepare(settings: Settings) -> None:
+def prepare(settings: Settings) -> list[str]:
     """Make the cluster in the data folder, as far as its sites are folders, unless it is there.
+
+    Returns
+    -------
+    list of str
+        What is told of sites that were there already: a line each.
 
     Raises
     ------
@@ -47,12 +53,20 @@ def prepare(settings: Settings) -> None:
         than the cluster has, or a site that is a bucket was not made by `atria site init`.
     """
     make_folders(settings)
-    init(settings, {site.name for site in settings.sites if not site.is_s3})
+    said = init(settings, {site.name for site in settings.sites if not site.is_s3})
     record.of_sites(settings)
+    return said
 
 
-def init(settings: Settings, names: Collection[str]) -> None:
+def init(settings: Settings, names: Collection[str]) -> list[str]:
     """Record the cluster, and make those of the sites that were never made. Blocks: buckets are far away.
+
+    A site that is in its places already is used as it is (`deploy.adoption`).
+
+    Returns
+    -------
+    list of str
+        What is told of those: a line each.
 
     Raises
     ------
@@ -62,12 +76,36 @@ def init(settings: Settings, names: Collection[str]) -> None:
     make_folders(settings)
     with _told(settings):
         records = record.change(settings, lambda before: before or _new(settings))
-        for site in settings.sites:
-            one = records[site.name]
-            if site.name in names and not one.made and not one.filling:
-                sites.make(site, one.identity)
-                _made(settings, one.identity)
+        missing = [
+            site
+            for site in settings.sites
+            if site.name in names and not records[site.name].made and not records[site.name].filling
+        ]
+        found = {site.name: adoption.look(site, records[site.name].identity) for site in missing}
+        for name, adopted in found.items():
+            if adopted is not None:
+                _adopt(settings, name, adopted)
+        for site in missing:
+            if (adopted := found[site.name]) is None:
+                sites.make(site, records[site.name].identity)
+                _made(settings, records[site.name].identity, as_new=True)
+            elif not adopted.has_catalogue:
+                catalogues.make(site, adopted.identity)
+                _made(settings, adopted.identity)
         sync_above(settings.data_folder)
+    return [adopted.said for adopted in found.values() if adopted is not None]
+
+
+def _adopt(settings: Settings, name: str, adopted: Adopted) -> None:
+    """Record a site that is there: it has no vote before it was compared with the others."""
+    rebuilding = not adopted.has_catalogue
+    one = SiteRecord(adopted.identity, made=adopted.has_catalogue, filling=True, rebuilding=rebuilding)
+
+    def noted(records: Records | None) -> Records:
+        assert records is not None
+        return {**records, name: one}
+
+    record.change(settings, noted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,11 +193,16 @@ def _with_next_generation(records: Records | None, name: str, *, rebuilding: boo
     return {**records, name: SiteRecord(identity, made=False, filling=True, rebuilding=rebuilding)}
 
 
-def _made(settings: Settings, identity: SiteIdentity) -> None:
+def _made(settings: Settings, identity: SiteIdentity, *, as_new: bool = False) -> None:
+    """Record that a site was made; a new one beside others that were not lacks what these have."""
+
     def noted(records: Records | None) -> Records:
         assert records is not None
         one = records[identity.name]
-        return {**records, identity.name: replace(one, made=one.made or one.identity == identity)}
+        if one.identity != identity:
+            return records
+        filling = one.filling or (as_new and any(other.filling for other in records.values()))
+        return {**records, identity.name: replace(one, made=True, filling=filling)}
 
     record.change(settings, noted)
 
@@ -167,14 +210,14 @@ def _made(settings: Settings, identity: SiteIdentity) -> None:
 def _refuse_foreign(site: Site) -> None:
     """Refuse a folder or file that is taken; of buckets and databases it is found out when they are made."""
     taken = None
-    if not site.is_postgresql and site.catalogue_file.exists():
+    if not site.is_postgresql and site.catalogue_file.exists() and catalogues.held(site) is None:
         taken = site.catalogue_file
-    if not site.is_s3 and site.objects_folder.exists() and any(site.objects_folder.iterdir()):
-        taken = site.objects_folder
+    folder = None if site.is_s3 else site.objects_folder
+    if folder is not None and folder.exists() and any(folder.iterdir()) and sites.held(site) is None:
+        taken = folder
     if taken is not None:
         raise UserError(
-            f"site {site.name}: {taken} is there already, and no {record.RECORD} says whose it is:"
-            " choose another folder, or put the record back"
+            f"site {site.name}: {taken} is there already, and is no site's: choose another folder, or file"
         )
 
 

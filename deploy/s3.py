@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from deploy.credentials import SiteCredentials
@@ -10,7 +11,7 @@ from storage_node.site.protocol import SiteUnavailable
 from storage_node.site.s3_location import S3Location
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from cluster.nouns import SiteIdentity
     from cluster.settings import Site
@@ -23,6 +24,20 @@ def open_objects(site: Site, identity: SiteIdentity) -> S3Objects:
     from storage_node.site.s3 import S3Objects
 
     return S3Objects(site.name, location(site), SiteCredentials(site), identity)
+
+
+def held(site: Site) -> SiteIdentity | None:
+    """Return whose a site's bucket is; None if there is none, or it is empty. Blocks.
+
+    Raises
+    ------
+    UserError
+        It cannot be asked, or holds something else.
+    """
+    from storage_node.site import s3_bucket
+
+    with _told(site):
+        return s3_bucket.held(location(site), SiteCredentials(site)(), site.name)
 
 
 def make(site: Site, identity: SiteIdentity) -> None:
@@ -98,10 +113,16 @@ def location(site: Site) -> S3Location:
 def _do(
     site: Site, identity: SiteIdentity, what: Callable[[S3Location, Credentials, SiteIdentity], None]
 ) -> None:
+    with _told(site):
+        what(location(site), SiteCredentials(site)(), identity)
+
+
+@contextmanager
+def _told(site: Site) -> Iterator[None]:
     from storage_node.site.s3_bucket import BucketTaken
 
     try:
-        what(location(site), SiteCredentials(site)(), identity)
+        yield
     except BucketTaken as error:
         raise UserError(f"site {site.name}: {error}: choose another (objects, endpoint)") from error
     except SiteUnavailable as error:

@@ -69,7 +69,9 @@ class SiteServers:
                     f"{', '.join(missing)} did not become ready: see {self._settings.logs_folder}"
                 )
         if not made:
-            await asyncio.to_thread(making.init, self._settings, {site.name for site in self._settings.sites})
+            names = {site.name for site in self._settings.sites}
+            for said in await asyncio.to_thread(making.init, self._settings, names):
+                log.warning("site.used", why=said)
             self._note_started()
 
     async def stop(self) -> None:

@@ -34,6 +34,23 @@ def open_objects(site: Site, identity: SiteIdentity) -> Objects:
     return FileSystemObjects(site.name, site.objects_folder, identity)
 
 
+def held(site: Site) -> SiteIdentity | None:
+    """Return whose objects are in a site's folder or bucket; None if there are none. Blocks.
+
+    Raises
+    ------
+    UserError
+        Its bucket cannot be asked, or holds something else.
+    """
+    if site.is_s3:
+        from deploy import s3
+
+        return s3.held(site)
+    from storage_node.site.file_system import FileSystemObjects
+
+    return FileSystemObjects.held(site.objects_folder)
+
+
 def make(site: Site, identity: SiteIdentity) -> None:
     """Make both halves of a new site, durably. Harmless when they were made already.
 

@@ -48,7 +48,8 @@ Force = Annotated[
 def init(names: Names = None, config: options.Config = None, data: options.Data = None) -> None:
     """Make sites that were never made: buckets (versioned, with object lock) or folders, and catalogues.
 
-    What was made is left alone. A bucket or folder that holds anything is refused, and not touched.
+    What was made is left alone. A site that is in its places already, both halves of which say the same, is
+    used as it is. A bucket or folder that holds anything else is refused, and not touched.
 
     [bold]Examples[/]
 
@@ -60,7 +61,8 @@ def init(names: Names = None, config: options.Config = None, data: options.Data 
 
     settings = Overrides(config, data).settings()
     among = chosen(settings, names)
-    making.init(settings, {site.name for site in among})
+    for said in making.init(settings, {site.name for site in among}):
+        typer.echo(said, err=True)
     if unmade := record.unmade(record.known(settings)):
         console().print(f"[yellow]Still to be made: {', '.join(unmade)}.[/]")
     _report(settings, run(_check(settings, among)), as_json=False)
@@ -252,7 +254,8 @@ def _report(settings: Settings, found: tuple[SiteCheck, ...], *, as_json: bool) 
 
 def _place(one: SiteRecord) -> str:
     if one.filling:
-        return "filling" if one.made else "to be made: atria site replace"
+        command = "atria catalogue rebuild" if one.rebuilding else "atria site replace"
+        return ("rebuilding" if one.rebuilding else "filling") if one.made else f"to be made: {command}"
     return "member" if one.made else "to be made: atria site init"
 
 

@@ -98,7 +98,8 @@ def command(
         if servers:
             making.make_folders(settings)  # the sites are made when their servers run
         else:
-            making.prepare(settings)
+            for said in making.prepare(settings):
+                typer.echo(f"atria: {said}", err=True)
 
         async def supervise() -> bool:
             on_ready = _print_json if as_json else _print_table

@@ -86,6 +86,11 @@ class FileSystemObjects:
         site_root.create(folder, identity)
 
     @staticmethod
+    def held(folder: Path) -> SiteIdentity | None:
+        """Return whose a folder is: see `storage_node.site.root.held`."""
+        return site_root.held(folder)
+
+    @staticmethod
     def renew(folder: Path, identity: SiteIdentity) -> None:
         """Give a site another generation: see `storage_node.site.root.renew`."""
         site_root.renew(folder, identity)

@@ -63,6 +63,17 @@ def create(folder: Path, identity: SiteIdentity) -> None:
     _write_identity(folder, identity)
 
 
+def held(folder: Path) -> SiteIdentity | None:
+    """Return which site a folder is; None if it is none.
+
+    Raises
+    ------
+    OSError
+    """
+    file = folder / IDENTITY_FILE
+    return read_identity(file.read_bytes()) if file.exists() else None
+
+
 def renew(folder: Path, identity: SiteIdentity) -> None:
     """Give a site a higher generation, durably, or make it in a folder that is new or empty.
 
@@ -74,8 +85,7 @@ def renew(folder: Path, identity: SiteIdentity) -> None:
         The folder holds something else, another site, or this one in a later generation.
     OSError
     """
-    file = folder / IDENTITY_FILE
-    found = read_identity(file.read_bytes()) if file.exists() else None
+    found = held(folder)
     if found is None or found.site_id != identity.site_id or found.generation >= identity.generation:
         create(folder, identity)
     else:

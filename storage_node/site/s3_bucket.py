@@ -95,6 +95,20 @@ def may_renew(location: S3Location, credentials: Credentials, identity: SiteIden
         _refuse_other(client, location, identity)
 
 
+def held(location: S3Location, credentials: Credentials, site: str) -> SiteIdentity | None:
+    """Return whose a bucket is; None if it is empty, or not there.
+
+    Raises
+    ------
+    BucketTaken
+        It holds something that is no site.
+    SiteUnavailable
+        It cannot be asked, or refuses.
+    """
+    with _asking(location, credentials, site) as client:
+        return _look(client, location)
+
+
 def check(
     location: S3Location,
     credentials: Credentials,
