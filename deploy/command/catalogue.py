@@ -219,7 +219,7 @@ def _ask(site: Site, *, is_well: bool) -> None:
 
 async def _rebuild(settings: Settings, name: str) -> tuple[Report, str | None]:
     """Rebuild and fill a site; return also why it is no full member yet, or None if it is."""
-    from deploy import compose, record
+    from deploy import compose, memory, record
     from deploy.command.progress import bar
     from deploy.roster import RecordRoster
     from storage_node.upkeep.fill import Fill
@@ -227,6 +227,7 @@ async def _rebuild(settings: Settings, name: str) -> tuple[Report, str | None]:
 
     limit_bytes = settings.limits.header_limit_bytes
     roster = RecordRoster(settings)
+    memory.collect_seldom()
     async with compose.running_grid(settings) as grid:
         with bar(f"reading the objects of site {name}") as progress:
             report = await Rebuild(grid, roster, header_limit_bytes=limit_bytes).run_once(progress, [name])

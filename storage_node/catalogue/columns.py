@@ -33,7 +33,7 @@ ROW_COLUMNS: Final = (
 
 ENTRY_COLUMNS: Final = (
     "study_instance_uid, series_instance_uid, sop_instance_uid, digest, key, size_bytes, order_number,"
-    " received_at, calling_ae, called_ae, source, verified_at, length(block_digests) > 0"
+    " received_at, calling_ae, called_ae, source, verified_at, length(block_digests) > 0, flags"
 )
 """What `entry_of` reads."""
 
@@ -134,7 +134,7 @@ def row_of(
         ),
         Provenance(datetime.fromisoformat(received_at), calling_ae, called_ae, source),
         header,
-        tuple(flags.split("\n")) if flags else (),
+        _flags(flags),
         order,
     )
 
@@ -153,6 +153,7 @@ def entry_of(
     source: str,
     verified_at: str,
     is_streamed: int,
+    flags: str,
 ) -> Entry:
     """Return what `ENTRY_COLUMNS` hold."""
     return Entry(
@@ -164,7 +165,12 @@ def entry_of(
         provenance=Provenance(datetime.fromisoformat(received_at), calling_ae, called_ae, source),
         verified_at=datetime.fromisoformat(verified_at),
         is_streamed=bool(is_streamed),
+        flags=_flags(flags),
     )
+
+
+def _flags(joined: str) -> tuple[str, ...]:
+    return tuple(joined.split("\n")) if joined else ()
 
 
 def fact_row(fact: Fact) -> tuple[str | int, ...]:

@@ -204,4 +204,5 @@ def _entry(held: _Held) -> Entry:
         provenance=held.row.provenance,
         verified_at=held.verified_at,
         is_streamed=bool(version.block_digests),
+        flags=held.row.flags,
     )

@@ -72,6 +72,8 @@ class Entry:
     """When the site's own copy was last known to have the right bytes: written, or read and checked."""
     is_streamed: bool
     """Whether it has block digests and a manifest."""
+    flags: tuple[str, ...] = ()
+    """What was odd about it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from cluster.nouns import Provenance
 from storage_node.grid import copies, keys
 from storage_node.grid.copies import Copy, Found, Unreadable
 from storage_node.grid.paged import asked
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from cluster.nouns import Instance
-    from storage_node.catalogue.protocol import Entry, Row
+    from storage_node.catalogue.protocol import Entry
     from storage_node.grid.sites import GridSite, Sites
 
 log = structlog.get_logger()
@@ -32,8 +33,10 @@ class Known:
     order: int
     """The highest."""
     size_bytes: int
-    site: str
-    """One that knows it."""
+    provenance: Provenance
+    """The earliest."""
+    flags: tuple[str, ...]
+    """What was odd about it, behind its header, too."""
 
 
 class Study:
@@ -105,22 +108,10 @@ class Study:
             return copy
         if copy.row.version.size_bytes != known.size_bytes:
             raise Unreadable(f"it has {copy.row.version.size_bytes} of {known.size_bytes} bytes")
-        row = replace(copy.row, order=known.order)
-        if (theirs := await self._row_at(known, found.digest)) is None:
-            return replace(copy, row=row)
-        flags = (*theirs.flags, *(flag for flag in row.flags if flag not in theirs.flags))
-        provenance = row.provenance if copy.has_provenance else theirs.provenance
-        return replace(copy, row=replace(row, flags=flags, provenance=provenance))
-
-    async def _row_at(self, known: Known, digest: str) -> Row | None:
-        """Return another site's row: what is behind the header may have been odd."""
-        other = self._sites[known.site]
-        try:
-            rows = await self._sites.ask(other, other.catalogue.rows_of(known.instance))
-        except SiteFailed as error:
-            log.warning("rebuild.not_asked", site=other.name, reason=error.reason)
-            return None
-        return next((row for row in rows if row.version.digest == digest), None)
+        own = copy.row
+        flags = (*known.flags, *(flag for flag in own.flags if flag not in known.flags))
+        provenance = own.provenance if copy.has_provenance else known.provenance
+        return replace(copy, row=replace(own, order=known.order, flags=flags, provenance=provenance))
 
     async def _read_uid(self) -> str | None:
         """Return the study that a folder of a cut name is of, by the first of its copies that can be read."""
@@ -147,9 +138,16 @@ class Study:
                 continue
             for entry in entries:
                 place = keys.folder(entry.instance), entry.digest
-                order = max(entry.order, known[place].order if place in known else 0)
-                known[place] = Known(entry.instance, order, entry.size_bytes, other.name)
+                known[place] = _merged(known.get(place), entry)
         return known
+
+
+def _merged(known: Known | None, entry: Entry) -> Known:
+    """Return what is known with what another catalogue says."""
+    order, provenance = entry.order, entry.provenance
+    if known is not None:
+        order, provenance = max(order, known.order), Provenance.merge(provenance, known.provenance)
+    return Known(entry.instance, order, entry.size_bytes, provenance, entry.flags)
 
 
 def ordered(read: Iterable[tuple[Found, Copy]]) -> list[tuple[Found, Copy]]:

@@ -25,6 +25,7 @@ def entry(of: Row, verified_at: datetime = BEGIN) -> Entry:
         provenance=of.provenance,
         verified_at=verified_at,
         is_streamed=bool(version.block_digests),
+        flags=of.flags,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
+from cluster.nouns import FactKind
 from deploy import making
 from deploy.roster import RecordRoster
 from storage_node.catalogue.matching import by_uids
@@ -19,7 +20,7 @@ STUDY = instances.uids(1, 1, 0).study.decode()
 
 async def test_a_catalogue_is_made_anew_from_its_bucket(running: World) -> None:
     files = [*await running.store(5), *await running.store(frames=40)]
-    await running.grid.delete(instance_of(files[0]), by="somebody", reason="test")
+    await running.grid.decide(instance_of(files[0]), FactKind.DELETED, by="somebody", reason="test")
     before = await said_by(running.grid.sites["b"].catalogue)
     b = running.settings.sites[1]
     await asyncio.to_thread(making.begin_rebuild, running.settings, b)
@@ -38,7 +39,7 @@ async def test_a_catalogue_is_made_anew_from_its_bucket(running: World) -> None:
 
 async def test_a_study_is_found_and_sent_without_any_catalogue(running: World) -> None:
     files = [*await running.store(3), *await running.store(frames=40)]
-    await running.grid.delete(instance_of(files[0]), by="somebody", reason="test")
+    await running.grid.decide(instance_of(files[0]), FactKind.DELETED, by="somebody", reason="test")
     known = [match.version async for match in running.grid.find(by_uids(study=[STUDY]), 10)]
     for site in running.settings.sites:
         site.catalogue_file.unlink()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.nouns import Instance
+from cluster.nouns import FactKind, Instance
 from storage_node.catalogue.matching import Query, by_uids
 from storage_node.grid import keys
 from storage_node.grid.find import NoCatalogue
@@ -72,8 +72,8 @@ async def test_what_is_deleted_is_not_found_and_what_is_revived_is(w: World) -> 
     for sop in ("1", "2", "3"):
         await w.store(sop, more=pixel_data())
     for sop in ("1", "2"):
-        await w.grid.delete(Instance("1.2", "1.2.3", sop), by="somebody", reason="test")
-    await w.grid.revive(Instance("1.2", "1.2.3", "2"), by="somebody", reason="test")
+        await w.grid.decide(Instance("1.2", "1.2.3", sop), FactKind.DELETED, by="somebody", reason="test")
+    await w.grid.decide(Instance("1.2", "1.2.3", "2"), FactKind.REVIVED, by="somebody", reason="test")
     await lose_catalogues(w)
     assert await sops(w, by_uids(study=["1.2"])) == ["2", "3"]
 
@@ -81,7 +81,7 @@ async def test_what_is_deleted_is_not_found_and_what_is_revived_is(w: World) -> 
 async def test_a_fact_that_no_site_gives_withholds_what_it_is_about(w: World) -> None:
     for sop in ("1", "2"):
         await w.store(sop, more=pixel_data())
-    fact = await w.grid.delete(Instance("1.2", "1.2.3", "1"), by="somebody", reason="test")
+    fact = await w.grid.decide(Instance("1.2", "1.2.3", "1"), FactKind.DELETED, by="somebody", reason="test")
     await lose_catalogues(w)
     files = [folder_of(w, name) / keys.fact_key(fact) for name in "abc"]
     for file in files[:2]:

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from cluster.dicom.transfer_syntaxes import DEFLATED_EXPLICIT_VR_LE
-from cluster.nouns import Instance, Provenance
+from cluster.nouns import FactKind, Instance, Provenance
 from deploy import making, record
 from storage_node.catalogue.matching import by_uids
 from storage_node.grid import copies, keys
+from storage_node.grid.find import Finding
 from storage_node.site.protocol import ObjectFault
 from storage_node.upkeep import rebuild as rebuilding
 from storage_node.upkeep.repair import Repair
@@ -41,7 +42,9 @@ async def store_all_kinds(w: World) -> None:
         await w.store("1.6.1", study="1.6", series="1.6.0", more=description(text))
     for sop in ("1.7.1", "1.7.2"):
         await w.store(sop, study="1.7", series="1.7.0", more=pixel_data())
-    await w.grid.delete(Instance("1.7", "1.7.0", "1.7.1"), by="somebody", reason="wrong patient")
+    await w.grid.decide(
+        Instance("1.7", "1.7.0", "1.7.1"), FactKind.DELETED, by="somebody", reason="wrong patient"
+    )
 
 
 def folder_of(w: World, name: str) -> Path:
@@ -201,6 +204,7 @@ async def test_a_worker_goes_on_with_the_new_catalogue_and_asks_it_last(either: 
     finding = w.grid.find(by_uids(study=["1.2"]), 100)
     found = [match.version.instance.sop_instance_uid async for match in finding]
     assert (len(found), finding.complete) == (5, True)
+    assert isinstance(finding, Finding)
     assert sorted(finding.answered) == ["a", "c"]
     stored = await w.store("1.9.1", study="1.9", more=pixel_data())
     assert stored.copies == ("a", "b", "c")
