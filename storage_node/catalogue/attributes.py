@@ -36,6 +36,7 @@ def _attributes(level: Level, *rows: tuple[int, str, str]) -> tuple[Attribute, .
 
 
 PATIENT_ID: Final = 0x00100020
+ACCESSION_NUMBER: Final = 0x00080050
 STUDY_INSTANCE_UID: Final = 0x0020000D
 SERIES_INSTANCE_UID: Final = 0x0020000E
 SOP_INSTANCE_UID: Final = 0x00080018
@@ -66,7 +67,7 @@ KEPT: Final = (
         Level.STUDY,
         (0x00080020, "study_date", "DA"),
         (0x00080030, "study_time", "TM"),
-        (0x00080050, "accession_number", "SH"),
+        (ACCESSION_NUMBER, "accession_number", "SH"),
         (0x00080090, "referring_physician_name", "PN"),
         (0x00081030, "study_description", "LO"),
         (0x00200010, "study_id", "SH"),

@@ -82,6 +82,9 @@ class Wording(Protocol):
     def like(self, column: sa.ColumnElement[str], pattern: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
         """Return whether a column is like a pattern."""
 
+    def several(self, column: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
+        """Return whether a column holds several values, apart by backslashes."""
+
     def undecided(self, column: sa.Column[str], asked: Asked) -> sa.ColumnElement[bool]:
         """Return whether a column holds several values, of which one might be what is asked for."""
 
@@ -185,8 +188,10 @@ def page_of(
     return statement
 
 
-def apart(level: Level, wording: Wording) -> sa.Select[*tuple[Any, ...]] | None:
-    """Return what else is read of the entities of a page, the list of whose first UIDs is `entities`.
+def apart(
+    level: Level, wording: Wording, entities: sa.ColumnElement[Any]
+) -> sa.Select[*tuple[Any, ...]] | None:
+    """Return what else is read of the entities of a page, the list of whose first UIDs is given.
 
     Of patients and studies, what is counted of all series below: the entity comes first, then the study. Of
     instances, the facts that hold of what is in their studies: UIDs come first. Of series nothing.
@@ -194,7 +199,9 @@ def apart(level: Level, wording: Wording) -> sa.Select[*tuple[Any, ...]] | None:
     match level:
         case Level.IMAGE:
             columns = (*(facts.c[name] for name in _NAMES), *_RULING)
-            return sa.select(*columns).where(facts.c.holds, _is_given(facts.c.study_instance_uid, wording))
+            return sa.select(*columns).where(
+                facts.c.holds, wording.among(facts.c.study_instance_uid, entities)
+            )
         case Level.SERIES:
             return None
         case _:
@@ -202,11 +209,7 @@ def apart(level: Level, wording: Wording) -> sa.Select[*tuple[Any, ...]] | None:
             entity = studies.c.patient_key if level is Level.PATIENT else studies.c.study_instance_uid
             columns = (entity, series.c.study_instance_uid, *(series.c[name] for name in _COUNTED))
             tables = studies.join(series, _same(series, studies, 1))
-            return sa.select(*columns).select_from(tables).where(_is_given(entity, wording))
-
-
-def _is_given(column: sa.ColumnElement[str], wording: Wording) -> sa.ColumnElement[bool]:
-    return wording.among(column, sa.bindparam("entities", type_=sa.Text))
+            return sa.select(*columns).select_from(tables).where(wording.among(entity, entities))
 
 
 def _by_groups(attribute: Attribute, values: Sequence[str]) -> Sequence[Like]:
@@ -251,7 +254,7 @@ def _condition(key: Asked, wording: Wording) -> sa.ColumnElement[bool]:
         held = held_below.c.modality if attribute.tag == MODALITIES_IN_STUDY else held_below.c.sop_classes
         return sa.exists().where(
             held_below.c.study_instance_uid == studies.c.study_instance_uid,
-            sa.or_(_compares(held, key, wording), held.contains("\\", autoescape=True)),
+            sa.or_(_compares(held, key, wording), wording.several(held)),
         )
     column = _column(attribute, wording.series)
     if key.kind is Kind.EMPTY:

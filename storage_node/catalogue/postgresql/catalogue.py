@@ -54,6 +54,7 @@ class PostgresqlCatalogue:
     def __init__(self, name: str, location: Location, expected: SiteIdentity) -> None:
         self._name = name
         self._database = Database(name, location, expected)
+        self._planning = Database(name, location, expected, plans="force_custom_plan")
         self._changes: GroupCommit[Change] = GroupCommit(self._commit)
         self._part = secrets.randbelow(PARTS)
 
@@ -111,9 +112,10 @@ class PostgresqlCatalogue:
     ) -> AsyncGenerator[Match]:
         """Return what matches, ordered by `Match.uid`, at most `limit`; read in pages."""
         find = Find(query)
+        database = self._planning if find.is_planned_by_value else self._database
 
         def page(after: tuple[str, ...] | None, size: int) -> Awaitable[Page]:
-            return self._read(partial(find.page, after=after, size=size))
+            return self._read(partial(find.page, after=after, size=size), database)
 
         return pages.matches(page, limit, looked)
 
@@ -148,9 +150,12 @@ class PostgresqlCatalogue:
         """Let go of all connections, after what was asked is done."""
         await self._changes.close()
         await self._database.close()
+        await self._planning.close()
 
-    async def _read(self, call: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
-        async with self._database.lent() as connection:
+    async def _read(
+        self, call: Callable[[asyncpg.Connection], Awaitable[T]], database: Database | None = None
+    ) -> T:
+        async with (database or self._database).lent() as connection:
             return await call(connection)
 
     async def _commit(self, changes: Sequence[Change]) -> Sequence[Met | None]:

@@ -31,8 +31,8 @@ SCHEMA: Final = "atria"
 CONNECT_TIMEOUT_S: Final = 5.0
 STATEMENT_TIMEOUT_S: Final = 30.0
 """After which a connection is given up: who asks gives up earlier, and the next one needs another."""
-CONNECTIONS: Final = 12
-"""Of one process to one site's server at most: one changes things, the others look them up."""
+CONNECTIONS: Final = 8
+"""Of one process to one server at most, for each way to plan: one changes things, others look them up."""
 
 _MIGRATING: Final = 0x61747269
 """The advisory lock that who changes the schema holds."""
@@ -133,12 +133,15 @@ class Database:
     location : Location
     expected : SiteIdentity
         What the catalogue must say that it is.
+    plans : str
+        Whether statements are planned anew for the values that they come with: `plan_cache_mode`.
     """
 
-    def __init__(self, site: str, location: Location, expected: SiteIdentity) -> None:
+    def __init__(self, site: str, location: Location, expected: SiteIdentity, *, plans: str = "auto") -> None:
         self.site = site
         self.location = location
         self.expected = expected
+        self._settings = {**_SETTINGS, "plan_cache_mode": plans}
         self._pool: asyncpg.Pool | None = None
         self._opening = asyncio.Lock()
 
@@ -188,7 +191,7 @@ class Database:
                         max_size=CONNECTIONS,
                         timeout=CONNECT_TIMEOUT_S,
                         command_timeout=STATEMENT_TIMEOUT_S,
-                        server_settings=_SETTINGS,
+                        server_settings=self._settings,
                         init=self._check_new,
                         reset=_nothing_to_reset,
                     )

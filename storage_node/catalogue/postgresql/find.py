@@ -1,3 +1,4 @@
+# ruff: noqa: S608  (names of columns are made here; values are bound)
 """A query as PostgreSQL answers it.
 
 A column that holds several values does not decide, and what is in it must be looked at; that no index is
@@ -16,10 +17,20 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql.base import PGDialect
 
+from storage_node.catalogue.attributes import ACCESSION_NUMBER, PATIENT_ID, UNIQUE_KEYS
 from storage_node.catalogue.find import Answers, Page
 from storage_node.catalogue.keys import Empty, Like, OneOf, Within
 from storage_node.catalogue.postgresql.tables import series_seen, storable
-from storage_node.catalogue.statements import Asked, Kind, Narrowing, apart, narrowed, page_of, without_values
+from storage_node.catalogue.statements import (
+    UIDS,
+    Asked,
+    Kind,
+    Narrowing,
+    apart,
+    narrowed,
+    page_of,
+    without_values,
+)
 
 if TYPE_CHECKING:
     import asyncpg
@@ -29,8 +40,8 @@ if TYPE_CHECKING:
     from storage_node.catalogue.matching import Query
 
 _DIALECT: Final = PGDialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
-_PLAN_FOR_VALUES: Final = "SET LOCAL plan_cache_mode = force_custom_plan"
-"""Whether an index or the order of the answers is followed depends on how many a key's value leaves over."""
+_TELLING: Final = frozenset((PATIENT_ID, ACCESSION_NUMBER, *UNIQUE_KEYS.values()))
+"""Keys that leave so little over, whatever their value, that there is but one good plan."""
 _LIKE: Final = {"*": "%", "?": "_", "\\": "\\\\", "%": "\\%", "_": "\\_"}
 _SEVERAL_VALUES: Final = sa.literal_column(r"'\\'", sa.Text)
 _SEVERAL_NAMES: Final = sa.literal_column(r"'[\\=]'", sa.Text)
@@ -56,9 +67,12 @@ class _Wording:
     def like(self, column: sa.ColumnElement[str], pattern: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
         return column.like(pattern)
 
+    def several(self, column: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
+        return column.regexp_match(_SEVERAL_VALUES)
+
     def undecided(self, column: sa.Column[str], asked: Asked) -> sa.ColumnElement[bool]:
         if asked.attribute.vr != "PN":
-            return column.regexp_match(_SEVERAL_VALUES)
+            return self.several(column)
         # In some countries every name has several representations.
         several = column.regexp_match(_SEVERAL_NAMES)
         given = [sa.bindparam(name, type_=sa.Text) for name in asked.parameters if name is not None]
@@ -85,14 +99,16 @@ class Find:
         self._answers = Answers(query)
         narrowing = [_storable(part) for key in query.keys for part in narrowed(key)]
         keys = [without_values(at, key, _WORDING) for at, key in enumerate(narrowing)]
-        self._sql, self._names, constants = _page_sql(
-            query.level, self._answers.compared, tuple(asked for asked, _ in keys)
+        asked = tuple(asked for asked, _ in keys)
+        self._sql, self._names, constants = _page_sql(query.level, self._answers.compared, asked)
+        self.is_planned_by_value = not any(
+            one.kind is Kind.IS and one.attribute.tag in _TELLING for one in asked
         )
+        """Whether an index or the order of the answers is followed depends on what its values leave over."""
         self._parameters = {
             **constants,
             **{name: value for _, values in keys for name, value in values.items()},
         }
-        self._apart = _apart_sql(query.level)
 
     async def page(self, connection: asyncpg.Connection, after: tuple[str, ...] | None, size: int) -> Page:
         """Read the matches among the next `size` entities that SQL lets pass.
@@ -100,7 +116,6 @@ class Find:
         Parameters
         ----------
         connection : asyncpg.Connection
-            In no transaction.
         after : tuple of str or None
             What `Page.after` of the page before said; None for the first page.
         size : int
@@ -110,13 +125,9 @@ class Find:
         asyncpg.PostgresError, OSError
         """
         parameters = {**self._parameters, **self._answers.after(after), "size": size}
-        more: Sequence[asyncpg.Record] = ()
-        async with connection.transaction(isolation="repeatable_read", readonly=True):
-            await connection.execute(_PLAN_FOR_VALUES)
-            rows = await connection.fetch(self._sql, *(parameters[name] for name in self._names))
-            if self._apart is not None:
-                more = await connection.fetch(self._apart, sorted({row[0] for row in rows}))
-        return self._answers.page(rows, more, size)
+        found = await connection.fetchrow(self._sql, *(parameters[name] for name in self._names))
+        assert found is not None
+        return self._answers.page(found["rows"], found["more"], size)
 
 
 def _storable(key: Narrowing) -> Narrowing:
@@ -136,12 +147,25 @@ def _storable(key: Narrowing) -> Narrowing:
 def _page_sql(
     level: Level, compared: tuple[Attribute, ...], keys: tuple[Asked, ...]
 ) -> tuple[str, Sequence[str], Mapping[str, object]]:
-    """Return a statement, the names of its parameters in order, and the values of those that are fixed."""
-    compiled = page_of(level, compared, keys, _WORDING).compile(dialect=_DIALECT)
-    return str(compiled), compiled.positiontup or (), compiled.params
+    """Return a statement, the names of its parameters in order, and the values of those that are fixed.
+
+    It is one for a page and all that is read of its entities: they are as of the same moment.
+    """
+    page = page_of(level, compared, keys, _WORDING)
+    compiled = page.compile(dialect=_DIALECT)
+    columns = [f"c{at}" for at in range(len(page.selected_columns))]
+    more = apart(level, _WORDING, sa.literal_column("ARRAY(SELECT DISTINCT c0 FROM page)"))
+    sql = (
+        f"WITH page ({', '.join(columns)}) AS MATERIALIZED ({compiled})"
+        f" SELECT ARRAY(SELECT ROW({', '.join(columns)}) FROM page"
+        f" ORDER BY {', '.join(columns[: UIDS[level]])}) AS rows, {_array(more)} AS more"
+    )
+    return sql, compiled.positiontup or (), compiled.params
 
 
-@functools.cache
-def _apart_sql(level: Level) -> str | None:
-    statement = apart(level, _WORDING)
-    return None if statement is None else str(statement.compile(dialect=_DIALECT))
+def _array(statement: sa.Select[*tuple[Any, ...]] | None) -> str:
+    """Return an expression for the rows of a statement."""
+    if statement is None:
+        return "ARRAY[]::record[]"
+    names = ", ".join(f"m{at}" for at in range(len(statement.selected_columns)))
+    return f"ARRAY(SELECT ROW({names}) FROM ({statement.compile(dialect=_DIALECT)}) AS more ({names}))"

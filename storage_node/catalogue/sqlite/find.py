@@ -38,10 +38,13 @@ class _Wording:
     def like(self, column: sa.ColumnElement[str], pattern: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
         return column.op("GLOB", is_comparison=True)(pattern)
 
+    def several(self, column: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
+        return sa.func.instr(column, "\\") > 0
+
     def undecided(self, column: sa.Column[str], asked: Asked) -> sa.ColumnElement[bool]:
         several = column.table.c.several == sa.true()
         if asked.attribute.vr != "PN":
-            return sa.and_(several, sa.func.instr(column, "\\") > 0)
+            return sa.and_(several, self.several(column))
         # In some countries every name has several representations: the flag says little of them.
         given = [sa.bindparam(name, type_=sa.Text) for name in asked.parameters if name is not None]
         match asked.kind:
@@ -105,5 +108,5 @@ def _page_sql(
 
 @functools.cache
 def _apart_sql(level: Level) -> str | None:
-    statement = apart(level, _WORDING)
+    statement = apart(level, _WORDING, sa.bindparam("entities", type_=sa.Text))
     return None if statement is None else str(statement.compile(dialect=_DIALECT))

@@ -36,6 +36,14 @@ def upgrade() -> None:
         " PRIMARY KEY (patient_key, study_instance_uid))"
     )
     op.execute("CREATE INDEX former_patients_of_study ON former_patients (study_instance_uid)")
+    # Where few names have several representations, these indexes are small, and found by at once.
+    op.execute(
+        "CREATE INDEX studies_by_part_of_names ON studies USING gin (patient_name public.gin_trgm_ops)"
+        r" WHERE patient_name ~ '[\\=]'"
+    )
+    op.execute(
+        r"CREATE INDEX series_with_several_modalities ON series (study_instance_uid) WHERE modality ~ '\\'"
+    )
     _show_corrections()
 
 
