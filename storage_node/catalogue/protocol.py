@@ -249,8 +249,7 @@ class Catalogue(Protocol):
     ) -> AsyncGenerator[Match]:
         """Return what matches, ordered by `Match.uid`, at most `limit`; read in pages: nobody waits for it.
 
-        After each page `looked` is called, which may be long before anything matches; what it raises ends
-        the find.
+        After each page `looked` is called, which may be long before anything matches.
 
         What is hidden is returned, too, and says so (`Match.instances`, `Match.rulings`): another catalogue
         may know better. The attributes of an entity are those of an instance that is not hidden, if any is.

@@ -50,13 +50,7 @@ class Stream:
         Whether no more will be read.
     """
 
-    def __init__(
-        self,
-        catalogue: Catalogue,
-        query: Query,
-        after: tuple[str, ...],
-        timeout_s: float,
-    ) -> None:
+    def __init__(self, catalogue: Catalogue, query: Query, after: tuple[str, ...], timeout_s: float) -> None:
         self.catalogue = catalogue
         self.waiting: deque[Match] = deque()
         self.at_end = False
@@ -159,6 +153,7 @@ class Stream:
         await self._answers.aclose()
 
     def _go_on(self) -> None:
+        """Give the catalogue its time again: it has read a page, though nothing in it may have matched."""
         if self._limit is not None:
             self._limit.reschedule(asyncio.get_running_loop().time() + self._timeout_s)
 

@@ -1,4 +1,4 @@
-"""A find that looks at much, of which little matches, goes on as long as it comes on."""
+"""A find that looks at much, of which little matches, goes on as long as it comes on, or until given up."""
 
 from __future__ import annotations
 
@@ -49,3 +49,15 @@ async def test_a_catalogue_that_hangs_in_a_page_is_not_waited_for() -> None:
     catalogue = Scanning(pages=1, page_s=60)
     with pytest.raises(NoCatalogue):
         await anext(Finding([catalogue], STUDIES, 10, needed=1, answer_timeout_s=0.05))
+
+
+async def test_a_find_that_is_given_up_reads_no_more() -> None:
+    catalogues = [Scanning(pages=1_000_000) for _ in range(2)]
+    finding = Finding(catalogues, STUDIES, 10, needed=2)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await anext(finding)
+    await finding.aclose()
+    read = [catalogue.read for catalogue in catalogues]
+    await asyncio.sleep(0.01)
+    assert [catalogue.read for catalogue in catalogues] == read > [0, 0]
