@@ -124,22 +124,22 @@ _OTHER_IDS_KEYS: Final[dict[str, list[Any]]] = {
 }
 
 KEYWORDS: Final = {
-    "PatientID": _keyword(Level.STUDY, _TEXTS, _TEXT_KEYS),
-    "IssuerOfPatientID": _keyword(Level.STUDY, _TEXTS, _TEXT_KEYS),
-    "PatientBirthDate": _keyword(Level.STUDY, _DATES, _DATE_KEYS),
+    "PatientID": _keyword(Level.PATIENT, _TEXTS, _TEXT_KEYS),
+    "IssuerOfPatientID": _keyword(Level.PATIENT, _TEXTS, _TEXT_KEYS),
+    "PatientBirthDate": _keyword(Level.PATIENT, _DATES, _DATE_KEYS),
     "PatientComments": _keyword(
-        Level.STUDY, ["A\\B\nC", "A", "", None], ["A\\B\nC", "A\\BC", "A", "A\\*", "*BC", "B", ""]
+        Level.PATIENT, ["A\\B\nC", "A", "", None], ["A\\B\nC", "A\\BC", "A", "A\\*", "*BC", "B", ""]
     ),
     "PatientWeight": _keyword(
         Level.STUDY, ["70", "70.50", "7e1", "x", "", None], ["70", "70.5", "7.0E+1", ""]
     ),
-    "OtherPatientIDsSequence": _Keyword(Level.STUDY, _items(_OTHER_IDS, 3), _items(_OTHER_IDS_KEYS, 1)),
+    "OtherPatientIDsSequence": _Keyword(Level.PATIENT, _items(_OTHER_IDS, 3), _items(_OTHER_IDS_KEYS, 1)),
     "StudyDate": _keyword(Level.STUDY, _DATES, _DATE_KEYS),
     "StudyTime": _keyword(Level.STUDY, _TIMES, _TIME_KEYS),
     "StudyDescription": _keyword(Level.STUDY, _TEXTS, _TEXT_KEYS),
     "AccessionNumber": _keyword(Level.STUDY, _TEXTS, _TEXT_KEYS),
     "OtherPatientNames": _keyword(
-        Level.STUDY, ["Doe^Jane\\Roe^Jane", "", None], ["roe*", "Doe^Jane\\Roe^Jane", '""']
+        Level.PATIENT, ["Doe^Jane\\Roe^Jane", "", None], ["roe*", "Doe^Jane\\Roe^Jane", '""']
     ),
     "Modality": _keyword(Level.SERIES, _CODES, ["CT", "C*", "CT\\MR", "", '""']),
     "SeriesNumber": _keyword(Level.SERIES, _INTEGERS, ["1", "02", "+3", "x", ""]),
@@ -157,7 +157,7 @@ KEYWORDS: Final = {
 }
 """Attributes but name and UIDs: at which level they stand, what they may be, how they are asked for."""
 
-_LEVELS: Final = [Level.STUDY, Level.SERIES, Level.IMAGE]
+_LEVELS: Final = list(Level)
 
 
 def stored(level: Level) -> st.SearchStrategy[Values]:
@@ -185,7 +185,8 @@ def identifiers(level: Level) -> st.SearchStrategy[Values]:
     levels = _LEVELS[: _LEVELS.index(level) + 1]
     possible = {name: keyword.keys for name, keyword in KEYWORDS.items() if keyword.level in levels}
     possible["PatientName"] = _one(*_NAME_KEYS)
-    possible["StudyInstanceUID"] = st.lists(_one(*_UIDS), min_size=1, max_size=2).map("\\".join)
+    if level is not Level.PATIENT:
+        possible["StudyInstanceUID"] = st.lists(_one(*_UIDS), min_size=1, max_size=2).map("\\".join)
     if level is Level.STUDY:
         possible["ModalitiesInStudy"] = _one("CT", "M?", "CT\\MR", '""', "")
     some = st.lists(_one(*sorted(possible)), min_size=1, max_size=2, unique=True)

@@ -27,17 +27,29 @@ from tests.contract.catalogue.test_order_independence import Copies
 from tests.postgresql import Databases
 from tests.reference_matching import is_match, is_refused
 
-_LEVELS = (Level.STUDY, Level.SERIES, Level.IMAGE)
 _AGREEMENTS = ("combined_date_time", "empty_values", "fuzzy_names", "multiple_values")
 
 
 @dataclass(frozen=True)
 class Held:
-    """An instance, as a data set and as a row; below `uid[:n]` all have the same attributes of that level."""
+    """An instance, as a data set and as a row; all of a study, and of a series, agree on its attributes."""
 
     uid: tuple[str, str, str]
     values: Values
     row: Row
+
+    def entity(self, level: Level) -> tuple[str, ...]:
+        """What identifies the entity of a level that it belongs to."""
+        match level:
+            case Level.PATIENT:
+                patient_id, issuer = (self.values.get(n, "") for n in ("PatientID", "IssuerOfPatientID"))
+                return (f"{patient_id}\n{issuer}" if patient_id else f"\n{self.uid[0]}",)
+            case Level.STUDY:
+                return self.uid[:1]
+            case Level.SERIES:
+                return self.uid[:2]
+            case Level.IMAGE:
+                return self.uid
 
 
 @dataclass(frozen=True)
@@ -54,7 +66,8 @@ class Asked:
         identifier = elements({"SpecificCharacterSet": "ISO_IR 192", **self.identifier})
         identifier[0x00080052] = Element("CS", self.level.encode())
         agreed = Agreed(lenient_levels=True, **dict.fromkeys(self.agreed, True))
-        return parse_find(Model.STUDY, identifier, agreed).query
+        model = Model.PATIENT if self.level is Level.PATIENT else Model.STUDY
+        return parse_find(model, identifier, agreed).query
 
 
 @st.composite
@@ -62,7 +75,7 @@ def _held(draw: st.DrawFn) -> list[Held]:
     held = []
     minutes = itertools.count()
     for study in range(1, draw(st.integers(1, 3)) + 1):
-        of_study = draw(stored(Level.STUDY)) | draw(NAMED)
+        of_study = draw(stored(Level.PATIENT)) | draw(stored(Level.STUDY)) | draw(NAMED)
         for series in range(1, draw(st.integers(1, 2)) + 1):
             of_series = of_study | draw(stored(Level.SERIES))
             for sop in range(1, draw(st.integers(1, 2)) + 1):
@@ -73,7 +86,7 @@ def _held(draw: st.DrawFn) -> list[Held]:
     return held
 
 
-_ASKED = st.sampled_from(_LEVELS).flatmap(
+_ASKED = st.sampled_from(list(Level)).flatmap(
     lambda level: st.builds(
         Asked,
         st.just(level),
@@ -84,9 +97,10 @@ _ASKED = st.sampled_from(_LEVELS).flatmap(
 
 
 def _expected(held: Sequence[Held], asked: Asked) -> list[tuple[str, ...]]:
-    """Return the UIDs of the entities that match, by the reference."""
+    """Return the UIDs of the entities that match, by the reference: by what came first of each."""
     found = set()
-    for one in held:
+    first = {one.entity(asked.level): one for one in reversed(held)}
+    for entity, one in first.items():
         others = [other.values.get("Modality", "") for other in held if other.uid[0] == one.uid[0]]
         values: dict[str, Any] = {
             **one.values,
@@ -94,7 +108,7 @@ def _expected(held: Sequence[Held], asked: Asked) -> list[tuple[str, ...]]:
             "ModalitiesInStudy": "\\".join(filter(None, others)),
         }
         if is_match(asked.identifier, values, asked.agreed):
-            found.add(one.uid[: _LEVELS.index(asked.level) + 1])
+            found.add(entity)
     return sorted(found)
 
 
