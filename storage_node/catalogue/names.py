@@ -13,8 +13,6 @@ from typing import Final
 
 _ACCENTS: Final = re.compile("[\u0300-\u036f\u0591-\u05c7\u064b-\u065f\u0670]")
 """Marks on letters of Latin, Greek, Cyrillic, Hebrew and Arabic; elsewhere a mark makes another letter."""
-_PADDING: Final = re.compile(r"^\s+|[\s^]+$|\s+(?=\^)|(?<=\^)\s+")
-"""Spaces around components, and what delimits components that are not there."""
 _BETWEEN_WORDS: Final = re.compile(r"\W+")
 _WIDE: Final = re.compile(
     "[\u2047-\u2049\u207c\u208c\u2260\u2a74-\u2a76\ufe16\ufe56\ufe61\ufe66\ufe68\uff0a\uff1d\uff1f\uff3c\uff3e]"
@@ -31,7 +29,12 @@ def folded(name: str) -> str:
     if not name.isascii():
         name = _decomposed(_decomposed(name).casefold())
         name = unicodedata.normalize("NFC", _ACCENTS.sub("", name))
-    return "=".join(_PADDING.sub("", group) for group in name.casefold().split("=")).rstrip("=")
+    return "=".join(map(_without_padding, name.casefold().split("="))).rstrip("=")
+
+
+def _without_padding(group: str) -> str:
+    """Return a group without spaces around its components, and without those at its end that are empty."""
+    return "^".join(component.strip() for component in group.split("^")).rstrip("^")
 
 
 def _decomposed(name: str) -> str:

@@ -25,6 +25,10 @@ _MULTIPLE_VRS: Final = frozenset(("AE", "AS", "AT", "CS", "LO", "PN", "SH", "UC"
 """Value Representations whose keys may ask for several values at once (PS3.4 C.2.2.2.8)."""
 _ITEM: Final = b"\xfe\xff\x00\xe0"
 _DEPTH_LIMIT: Final = 16
+_PATTERNS_LIMIT: Final = 64
+"""How many values of a key may have wild cards: each is looked for by itself."""
+_WORDS_LIMIT: Final = 16
+"""How many words a name may have that is matched by them: no name has more."""
 _EMPTY: Final = '""'
 _FORMS: Final = {"DA": "date", "TM": "time", "DT": "date-time"}
 
@@ -76,8 +80,8 @@ def keys_of(attribute: Attribute, elements: Elements, agreed: Agreed, depth: int
     Raises
     ------
     BadIdentifier
-        A date, a time or a range of these is malformed, or a sequence has more than one item, or is nested
-        too deep.
+        A date, a time or a range of these is malformed, a sequence has more than one item or is nested too
+        deep, or there are too many wild cards.
     """
     vr = attribute.vr
     if vr == "SQ":
@@ -156,10 +160,14 @@ def _texts(attribute: Attribute, values: Sequence[str], agreed: Agreed) -> tuple
         values = [form for value in values for form in _without_empty_components(value)]
     if not values or "*" in values:
         return ()
+    if len(values) > _PATTERNS_LIMIT and is_wild:
+        raise BadIdentifier(f"{name_of(attribute)}: more than {_PATTERNS_LIMIT} wild cards")
     if is_wild:
         return (Like(attribute, tuple(values)),)
-    if vr == "PN" and agreed.fuzzy_names and len(values) == 1 and (words := names.words(values[0])):
-        return (Alike(attribute, words),)
+    if vr == "PN" and agreed.fuzzy_names and len(values) == 1:
+        words = names.words(values[0])
+        if 0 < len(words) <= _WORDS_LIMIT:
+            return (Alike(attribute, words),)
     if agreed.multiple_values and vr in _MULTIPLE_VRS and has_several_values(attribute.tag):
         return tuple(OneOf(attribute, (value,)) for value in values)
     return (OneOf(attribute, tuple(values)),)

@@ -6,7 +6,8 @@ Databases differ in how they say some of it: each has a `Wording` of its own.
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeAlias
 
@@ -34,6 +35,8 @@ WIDTHS: Final = (3, len(_VERSION) - 3, len(_COUNTED), 2)
 counted of a series (NULL where it is counted apart), what was corrected; then a column for each key."""
 
 
+_CONDITIONS: Final = 100
+"""How many conditions a database is asked for at once: each makes a statement deeper."""
 _DATE_DIGITS: Final = 8
 _PATTERN_LENGTH: Final = 1000
 """How much of a pattern a database is asked for: long ones are too complex for some."""
@@ -89,8 +92,12 @@ class Wording(Protocol):
         """Return whether a column holds several values, of which one might be what is asked for."""
 
 
-def narrowed(key: Key) -> Sequence[Narrowing]:
-    """Return what SQL can say of a key: all that it matches passes each of these, and little else."""
+def narrowed(keys: Iterable[Key]) -> Sequence[Narrowing]:
+    """Return what SQL can say of keys: all that they match passes each of these, and little else."""
+    return [*itertools.islice((part for key in keys for part in _narrowed(key)), _CONDITIONS)]
+
+
+def _narrowed(key: Key) -> Sequence[Narrowing]:
     attribute = key.attribute
     match key:
         case Empty() if attribute.tag in IN_STUDY:

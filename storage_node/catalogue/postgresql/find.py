@@ -97,7 +97,7 @@ class Find:
 
     def __init__(self, query: Query) -> None:
         self._answers = Answers(query)
-        narrowing = [_storable(part) for key in query.keys for part in narrowed(key)]
+        narrowing = map(_storable, narrowed(query.keys))
         keys = [without_values(at, key, _WORDING) for at, key in enumerate(narrowing)]
         asked = tuple(asked for asked, _ in keys)
         self._sql, self._names, constants = _page_sql(query.level, self._answers.compared, asked)

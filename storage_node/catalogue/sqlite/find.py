@@ -64,8 +64,7 @@ class Find:
 
     def __init__(self, query: Query) -> None:
         self._answers = Answers(query)
-        narrowing = [part for key in query.keys for part in narrowed(key)]
-        keys = [without_values(at, key, _WORDING) for at, key in enumerate(narrowing)]
+        keys = [without_values(at, key, _WORDING) for at, key in enumerate(narrowed(query.keys))]
         self._sql, constants = _page_sql(
             query.level, self._answers.compared, tuple(asked for asked, _ in keys)
         )

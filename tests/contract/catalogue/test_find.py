@@ -126,6 +126,16 @@ async def test_a_single_value_matches_exactly_but_names_without_case_and_accents
     assert await studies(catalogue, one_of("patient_id", "a")) == []
 
 
+async def test_many_conditions_are_not_too_many_for_a_catalogue(catalogue: Catalogue) -> None:
+    await add(catalogue, row("1.1", modality="CT"))
+    in_study = ATTRIBUTES[0x00080061]
+    every = [OneOf(in_study, (f"M{n}",)) for n in range(1500)]
+    assert await studies(catalogue, *every) == []
+    assert await studies(catalogue, *[OneOf(in_study, ("CT",))] * 1500) == ["1.1"]
+    assert await studies(catalogue, like("patient_id", *(f"A{n}*" for n in range(64)))) == []
+    assert await studies(catalogue, like("patient_id", f"P{'*' * 500}1", "x" * 60_000 + "*")) == ["1.1"]
+
+
 async def test_wild_cards_match_any_characters_and_one(catalogue: Catalogue) -> None:
     for n, patient_id in enumerate(("AB1", "AB12", "AxB[1]", "A*B")):
         await add(catalogue, row(f"1.{n}", patient_id=patient_id))

@@ -44,6 +44,11 @@ def _parsed(level: Level, agreed: Agreed = Agreed(), **keys: Any) -> Request:  #
         ({"StudyDate": '""'}, "Study Date: neither a date nor a range"),
         ({"OtherPatientIDsSequence": [{"PatientID": "1"}, {}]}, r"\(0010,1002\): a key has one item, not 2"),
         ({"OtherPatientIDsSequence": [{"PatientBirthDate": "x"}]}, "neither a date nor a range"),
+        ({"PatientID": "\\".join(f"A{n}*" for n in range(2000))}, "Patient ID: more than 64 wild cards"),
+        (
+            {"PatientName": "\\".join(f"{n}{'^*' * 30}" for n in range(3))},
+            "Patient Name: more than 64 wild cards",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused_and_named(keys: dict[str, Any], message: str) -> None:
