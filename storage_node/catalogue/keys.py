@@ -102,7 +102,8 @@ def matches(key: Key, stored: str | None, time: str | None = None) -> bool:
         case OneOf():
             if vr == "PN":
                 return _names_fit(key.values, values, str.__eq__)
-            return any(value in key.values for value in values)
+            # Who knows a patient by an ID of several values asks for all of them at once.
+            return stored in key.values or any(value in key.values for value in values)
         case Like():
             if vr == "PN":
                 return _names_fit(key.patterns, values, is_like)

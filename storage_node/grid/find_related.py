@@ -72,10 +72,12 @@ class RelatedFinding:
                 if uid in told:
                     continue
                 told.add(uid)
-                async for match in self._find(self._of_entity(uid), sys.maxsize):
-                    if match.uid == uid:
-                        left -= 1
-                        yield match
+                async with aclosing(self._find(self._of_entity(uid), sys.maxsize)) as entities:
+                    async for match in entities:
+                        if match.uid == uid:
+                            left -= 1
+                            yield match
+                    self.complete &= entities.complete
                 self.complete &= parts.complete
                 if not left:
                     return

@@ -126,6 +126,13 @@ async def test_a_single_value_matches_exactly_but_names_without_case_and_accents
     assert await studies(catalogue, one_of("patient_id", "a")) == []
 
 
+async def test_a_patient_id_of_several_values_is_found_as_it_is_known(catalogue: Catalogue) -> None:
+    await add(catalogue, row("1.1", patient_id="A\\B"))
+    await add(catalogue, row("1.2", patient_id="A"))
+    found = [match.uid[0] async for match in catalogue.find(by_uids(patient_id="A\\B", level=Level.STUDY), 9)]
+    assert found == ["1.1"]
+
+
 async def test_many_conditions_are_not_too_many_for_a_catalogue(catalogue: Catalogue) -> None:
     await add(catalogue, row("1.1", modality="CT"))
     in_study = ATTRIBUTES[0x00080061]
