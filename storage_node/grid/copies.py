@@ -12,12 +12,15 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
+import structlog
+
 from cluster.dicom import part10
 from cluster.dicom.header import HeaderError
 from cluster.nouns import Fact, Provenance
 from storage_node.catalogue.protocol import Row
 from storage_node.grid import keys, manifest
 from storage_node.grid.description import Description
+from storage_node.grid.sites import SiteFailed
 from storage_node.site.protocol import ObjectFault, ObjectMissing
 
 if TYPE_CHECKING:
@@ -26,11 +29,13 @@ if TYPE_CHECKING:
     from cluster.nouns import Version
     from storage_node.grid.arrival import Arrival
     from storage_node.grid.sites import GridSite, Sites
-    from storage_node.site.protocol import ListedObject
+    from storage_node.site.protocol import ListedObject, StoredObject
 
 FIRST_BYTES: Final = 64 * 1024
 """What is read of an object first: few headers are longer."""
 _MORE_BYTES: Final = 1024 * 1024
+
+log = structlog.get_logger()
 
 
 class Unreadable(Exception):
@@ -94,6 +99,11 @@ async def read(
         copy = await (reading.streamed(found) if found.is_streamed else reading.whole(found))
     except (ObjectMissing, ObjectFault, part10.NotPart10, HeaderError, ValueError) as error:
         raise Unreadable(f"{type(error).__name__}: {error}") from error
+    except (SiteFailed, Unreadable):
+        raise
+    except Exception as error:  # one object that is odd as none was before must not keep the others away
+        log.exception("copies.fault", site=site.name, key=found.key)
+        raise Unreadable(repr(error)) from error
     if keys.folder(copy.row.version.instance) != found.folder:
         raise Unreadable("it is of another instance than its key says")
     return copy
@@ -128,11 +138,9 @@ class _Reading:
         described = await self.sites.ask(
             self.site, self.site.objects.head(found.key), even_down=self.even_down
         )
-        has_provenance = True
-        try:
-            provenance = Provenance.from_metadata(dict(described.metadata))
-        except (KeyError, ValueError):
-            has_provenance, provenance = False, Provenance(described.modified_at, "", "", "")
+        provenance = _provenance(described)
+        has_provenance = provenance is not None
+        provenance = provenance or Provenance(described.modified_at, "", "", "")
         size_bytes = described.size_bytes
         arrival = await self._arrival(found.key, size_bytes, provenance, digest=found.digest)
         version = arrival.version(digest=found.digest, key=found.key, size_bytes=size_bytes)
@@ -191,6 +199,14 @@ class _Reading:
     async def _get(self, key: str, start: int, length: int | None) -> bytes:
         getting = self.site.objects.get(key, start, length)
         return await self.sites.ask(self.site, getting, even_down=self.even_down)
+
+
+def _provenance(described: StoredObject) -> Provenance | None:
+    try:
+        provenance = Provenance.from_metadata(dict(described.metadata))
+    except (KeyError, ValueError):
+        return None
+    return provenance if provenance.received_at.tzinfo is not None else None
 
 
 def _refuse_another(arrival: Arrival, version: Version) -> None:

@@ -214,7 +214,13 @@ class Rebuild:
         await study.look(tally.not_read)
 
         async def add_instance(found: Sequence[Found]) -> None:
-            await self._add_instance(study, found, tally)
+            try:
+                await self._add_instance(study, found, tally)
+            except SiteFailed:
+                raise
+            except Exception as error:  # one instance that is at fault must not keep the others away
+                log.exception("rebuild.fault", site=site.name, key=found[0].key)
+                self._unreadable(site, found[0].key, error, tally)
 
         await each(in_turn(study.instances), add_instance, at_once=INSTANCES_AT_ONCE)
         tally.folders_done += 1
@@ -242,7 +248,7 @@ class Rebuild:
                 await self._note(study, one, tally)
         tally.looked(len(found))
 
-    def _unreadable(self, site: GridSite, key: str, error: copies.Unreadable, tally: _Tally) -> None:
+    def _unreadable(self, site: GridSite, key: str, error: Exception, tally: _Tally) -> None:
         log.warning("rebuild.unreadable", site=site.name, key=key, reason=str(error))
         _UNREADABLE.labels(site=site.name).inc()
         tally.unreadable.append(f"{site.name}/{key}")

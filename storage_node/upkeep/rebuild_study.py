@@ -31,7 +31,7 @@ class Known:
 
     instance: Instance
     order: int
-    """The highest."""
+    """The highest that a site with a vote has; 0 where none has it."""
     size_bytes: int
     provenance: Provenance
     """The earliest."""
@@ -138,13 +138,16 @@ class Study:
                 continue
             for entry in entries:
                 place = keys.folder(entry.instance), entry.digest
-                known[place] = _merged(known.get(place), entry)
+                known[place] = _merged(known.get(place), entry, votes=not other.membership.filling)
         return known
 
 
-def _merged(known: Known | None, entry: Entry) -> Known:
-    """Return what is known with what another catalogue says."""
-    order, provenance = entry.order, entry.provenance
+def _merged(known: Known | None, entry: Entry, *, votes: bool) -> Known:
+    """Return what is known with what another catalogue says.
+
+    One that lost its state, too, may have decided the order anew, without versions that its site lacks.
+    """
+    order, provenance = entry.order if votes else 0, entry.provenance
     if known is not None:
         order, provenance = max(order, known.order), Provenance.merge(provenance, known.provenance)
     return Known(entry.instance, order, entry.size_bytes, provenance, entry.flags)

@@ -12,6 +12,7 @@ from cluster.dicom.transfer_syntaxes import DEFLATED_EXPLICIT_VR_LE
 from cluster.nouns import FactKind, Instance, Provenance
 from deploy import making, record
 from storage_node.catalogue.matching import by_uids
+from storage_node.catalogue.protocol import Row
 from storage_node.grid import copies, keys
 from storage_node.grid.find import Finding
 from storage_node.site.protocol import ObjectFault
@@ -90,6 +91,45 @@ async def test_versions_that_no_other_catalogue_knows_are_ordered_by_when_they_w
     others = [entry for entry in before.entries if entry.instance.study_instance_uid != "1.8"]
     assert [e for e in after.entries if e.instance.study_instance_uid != "1.8"] == others
     assert after.facts == before.facts
+
+
+async def test_where_all_lost_their_catalogues_none_decides_the_order_by_what_another_lacks(
+    w: World,
+) -> None:
+    first = await w.store("1", more=description("first"))
+    second = await w.store("1", more=description("second"))
+    (folder_of(w, "b") / first.version.key).unlink()
+    for name in "abc":
+        await w.lose_catalogue(name)
+    for name in "bac":
+        assert await rebuilding_of(w, name) == (name,)
+    for name in "abc":
+        await w.fill(name)
+    for name in "abc":
+        rows = await w.catalogue(name).rows_of(first.version.instance)
+        assert [(row.version.digest, row.order) for row in rows] == [
+            (second.version.digest, 2),
+            (first.version.digest, 1),
+        ]
+
+
+async def test_one_row_that_cannot_be_added_does_not_end_it(
+    w: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store_all_kinds(w)
+    before = await said_by(w.catalogue("b"))
+    await w.lose_catalogue("b")
+    catalogue = type(w.catalogue("b"))
+    add = catalogue.add
+
+    async def refuses(self: object, row: Row, **options: object) -> object:
+        if row.version.instance.sop_instance_uid == "1.2.3.2":
+            raise ArithmeticError("odd as none was before")
+        return await add(self, row, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(catalogue, "add", refuses)
+    report = await w.rebuild()
+    assert (report.added, report.unreadable) == (len(before.entries) - 1, 1)
 
 
 async def test_no_site_is_filled_from_a_catalogue_that_is_still_to_be_rebuilt(w: World) -> None:
