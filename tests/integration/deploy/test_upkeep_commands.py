@@ -105,5 +105,7 @@ def test_the_status_page_of_upkeep_tells_of_its_rounds(running: Up) -> None:
         found: dict[str, Any] = page.json()["rounds"]
         return found
 
-    assert set(rounds()) == {"repair", "fill", "anti_entropy", "listing", "collection", "scrub"}
+    assert set(rounds()) == {
+        *("repair", "rebuild", "fill", "anti_entropy", "listing", "collection", "scrub"),
+    }
     until(lambda: all("ended_at" in (rounds()[name] or {}) for name in ("repair", "anti_entropy")))
