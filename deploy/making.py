@@ -145,8 +145,15 @@ def begin_rebuild(settings: Settings, site: Site) -> Renewed:
     return _renew(settings, site, rebuilding=True)
 
 
-def resume_rebuild(settings: Settings, site: Site) -> None:
-    """Have a site that is filling, both halves of which are there, rebuilt from its objects.
+def go_on_filling(settings: Settings, site: Site, *, rebuilding: bool) -> None:
+    """Have a site that is filling, both halves of which are there, filled in one way or the other.
+
+    Parameters
+    ----------
+    settings : Settings
+    site : Site
+    rebuilding : bool
+        Whether its catalogue is first made from its objects, or all is copied from the others.
 
     Raises
     ------
@@ -157,7 +164,7 @@ def resume_rebuild(settings: Settings, site: Site) -> None:
     def noted(records: Records | None) -> Records:
         assert records is not None
         one = records[site.name]
-        return {**records, site.name: replace(one, rebuilding=one.filling)}
+        return {**records, site.name: replace(one, rebuilding=rebuilding and one.filling)}
 
     with _told(settings):
         record.change(settings, noted)

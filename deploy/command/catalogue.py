@@ -31,6 +31,9 @@ app = typer.Typer(
 Everything = Annotated[
     bool, typer.Option("--all", help="Look into every study, and read an SQLite file for damage.")
 ]
+Anew = Annotated[
+    bool, typer.Option("--anew", help="Begin anew where a rebuild is not finished, instead of going on.")
+]
 Name = Annotated[str, typer.Argument(metavar="SITE", help="The site.")]
 
 
@@ -137,6 +140,7 @@ def upgrade(names: Names = None, config: options.Config = None, data: options.Da
 def rebuild(
     name: Name,
     yes: Yes = False,
+    anew: Anew = False,
     config: options.Config = None,
     data: options.Data = None,
     as_json: options.Json = False,
@@ -160,8 +164,8 @@ def rebuild(
     (site,) = chosen(settings, [name])
     one = record.of_sites(settings)[name]
     is_well = run(_look(site, one))
-    if one.filling and is_well:
-        making.resume_rebuild(settings, site)
+    if one.filling and is_well and not anew:
+        making.go_on_filling(settings, site, rebuilding=True)
     else:
         if not yes:
             _ask(site, is_well=is_well)

@@ -164,6 +164,8 @@ def replace(
         if not yes:
             _ask(site, records[name].identity, is_well=is_there[name])
         making.replace_site(settings, site)
+    elif records[name].rebuilding:
+        making.go_on_filling(settings, site, rebuilding=False)
     try:
         why_not = run(_fill(settings, name))
     except KeyboardInterrupt:

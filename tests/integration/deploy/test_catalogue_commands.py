@@ -7,12 +7,14 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydicom import dcmread
 
+from cluster.nouns import Membership
 from cluster.settings import Settings, load
 from deploy import catalogue_checks, catalogues, making, record
 from storage_node.catalogue import schema
@@ -131,6 +133,19 @@ def test_a_rebuild_that_was_not_finished_is_gone_on_with_and_moves_nothing_aside
     assert code == 0, said
     assert record.of_sites(settings)["b"].identity.generation == 2
     assert record.of_sites(settings)["b"].membership.filling is False
+
+
+def test_a_rebuild_may_be_begun_anew_or_given_up_for_a_replacement(settings: Settings) -> None:
+    making.begin_rebuild(settings, settings.sites[1])
+    code, said = catalogue(settings.data_folder, "rebuild", "b", "--anew", "--yes")
+    assert code == 0, said
+    assert record.of_sites(settings)["b"].identity.generation == 3
+    making.begin_rebuild(settings, settings.sites[1])
+    done = atria("site", "replace", "b", "--data", settings.data_folder)
+    assert done.returncode == 0, done.stderr
+    assert record.of_sites(settings)["b"].membership == Membership(
+        replace(record.of_sites(settings)["b"].identity, generation=4)
+    )
 
 
 def test_a_rebuild_that_died_at_its_very_beginning_is_begun_again(

@@ -116,7 +116,7 @@ async def test_no_site_is_filled_from_a_catalogue_that_is_still_to_be_rebuilt(w:
     await w.lose_catalogue("a")
     await w.lose_catalogue("b")
     a = next(site for site in w.settings.sites if site.name == "a")
-    await asyncio.to_thread(making.resume_rebuild, w.settings, a)
+    await asyncio.to_thread(making.go_on_filling, w.settings, a, rebuilding=True)
     report = await rebuilding_of(w, "a")
     assert report == ("a",)
     from deploy.roster import RecordRoster
@@ -176,7 +176,7 @@ async def test_what_is_there_is_not_read_again(w: World, monkeypatch: pytest.Mon
     await w.lose_catalogue("b")
     await w.rebuild()
     b = next(site for site in w.settings.sites if site.name == "b")
-    await asyncio.to_thread(making.resume_rebuild, w.settings, b)
+    await asyncio.to_thread(making.go_on_filling, w.settings, b, rebuilding=True)
     async with asyncio.timeout(20):
         await w.grid.sites.wait_until(lambda _: w.grid.sites["b"].membership.rebuilding)
     read: list[str] = []
