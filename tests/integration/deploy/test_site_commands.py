@@ -113,6 +113,21 @@ def test_init_makes_versioned_buckets_with_object_lock_and_is_harmless_when_done
     assert [one["identity"]["generation"] for one in listed] == [1, 1, 1]
 
 
+def test_buckets_that_are_sites_already_are_used_by_a_data_folder_without_a_record(cluster: Cluster) -> None:
+    cluster.init()
+    before = {name: one.identity for name, one in record.of_sites(cluster.settings).items()}
+    (cluster.data / record.RECORD).unlink()
+    cluster.settings.sites[1].catalogue_file.unlink()
+    code, said = cluster.site("init")
+    assert code == 0, said
+    assert said.count("already holds 0 studies, 0 instances (site id ") == 2
+    assert f"site b: s3://{cluster.buckets['b']} at http://" in said
+    assert "already holds objects of site b" in said
+    after = record.of_sites(cluster.settings)
+    assert {name: one.identity for name, one in after.items()} == before
+    assert {name: one.rebuilding for name, one in after.items()} == {"a": False, "b": True, "c": False}
+
+
 def test_a_bucket_that_holds_data_is_refused_and_not_touched(cluster: Cluster, client: Minio) -> None:
     bucket = cluster.buckets["b"]
     client.make_bucket(bucket)
