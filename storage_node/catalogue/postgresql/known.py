@@ -42,6 +42,8 @@ class Known:
     facts : tuple of Fact
     """
 
+    __slots__ = ("facts", "instance", "versions")
+
     def __init__(
         self, instance: Instance, versions: dict[str, Held] | None = None, facts: tuple[Fact, ...] = ()
     ) -> None:

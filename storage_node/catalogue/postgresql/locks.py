@@ -1,4 +1,4 @@
-# ruff: noqa: S608  (names of functions are constants, and numbers are numbers)
+
 """Transactions, and what they lock until they end: what they change, by numbers that stand for UIDs.
 
 Who changes an instance locks it, and shares its study with others that change other instances of it. Who may
@@ -84,9 +84,9 @@ async def lock_alone(connection: asyncpg.Connection, study_instance_uid: str) ->
 
 
 def _lock(function: str, numbers: Iterable[int]) -> str:
-    """Return a statement that locks numbers, which stand in it: several such can be sent as one script."""
+    """Return a statement that locks numbers in their order; a script can have several such."""
     array = ",".join(map(str, numbers))
-    return f"SELECT count({function}(number)) FROM unnest('{{{array}}}'::bigint[]) AS number"
+    return f"SELECT {function}(unnest('{{{array}}}'::bigint[]))"
 
 
 def _number(*uids: str) -> int:

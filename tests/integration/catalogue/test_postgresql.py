@@ -221,6 +221,39 @@ async def test_a_row_that_postgresql_cannot_hold_harms_no_other(databases: Datab
         assert (await catalogue.counts()).instances == 2
 
 
+async def test_a_row_that_postgresql_cannot_hold_harms_none_of_many(databases: Databases) -> None:
+    chance = random.Random(3)
+    endless = "".join(chance.choice("0123456789.") for _ in range(4000))
+    async with databases.catalogue(IDENTITY) as catalogue:
+        rows = [row(sop=f"1.2.3.1.{number}") for number in range(50)]
+        rows[30] = row(sop=endless)
+        met = await asyncio.gather(*(add(catalogue, one) for one in rows), return_exceptions=True)
+        assert [number for number, one in enumerate(met) if one != 1] == [30]
+        counts = await catalogue.counts()
+        assert (counts.instances, counts.versions, counts.studies) == (49, 49, 1)
+
+
+async def test_a_change_that_is_given_up_halfway_leaves_nothing_locked(databases: Databases) -> None:
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, complaint: complaints.append(complaint))
+    async with databases.made(IDENTITY) as location, AsyncExitStack() as stack:
+        one, other = (PostgresqlCatalogue("a", location, IDENTITY) for _ in range(2))
+        stack.push_async_callback(one.close)
+        stack.push_async_callback(other.close)
+        first = row()
+        await add(one, first)
+        await _execute(location, "ALTER TABLE atria.series_counts ADD CHECK (instances < 2) NOT VALID")
+        second = row(sop="1.2.3.1.2")
+        with pytest.raises(Exception, match="series_counts"):
+            await add(one, second)
+        await _execute(
+            location, "ALTER TABLE atria.series_counts DROP CONSTRAINT series_counts_instances_check"
+        )
+        assert await add(other, second) == 1
+        assert (await other.counts()).versions == 2
+    assert not complaints, "the pool had to end a transaction"
+
+
 async def test_the_longest_values_that_are_kept_of_a_header_are_stored_and_found(
     databases: Databases,
 ) -> None:
@@ -244,6 +277,15 @@ async def test_what_a_text_of_postgresql_cannot_hold_is_kept_all_the_same(databa
         assert held[1].header == one.header
         await catalogue.settle("b", replace(one, order=1))
         assert not await catalogue.debts(10)
+
+
+async def test_what_a_text_cannot_hold_is_kept_of_many_rows(databases: Databases) -> None:
+    async with databases.catalogue(IDENTITY) as catalogue:
+        rows = [row(sop=f"1.2.3.1.{number}\0.1", number=f"{number}") for number in range(50)]
+        assert await asyncio.gather(*(add(catalogue, one) for one in rows)) == [1] * 50
+        assert (await catalogue.counts()).instances == 50
+        held = await catalogue.rows_of(rows[30].version.instance)
+        assert [found.header for found in held] == [rows[30].header]
 
 
 async def _execute(location: Location, statement: str) -> None:
