@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import asyncpg
 
 
-_MANY: Final = 8
+_MANY: Final = 16
 """Rows from which on COPY takes less time, its round trip included, than arrays of their columns."""
 
 
@@ -29,7 +29,7 @@ class Insert:
 
 
 async def insert_all(connection: asyncpg.Connection, inserts: Iterable[Insert]) -> None:
-    """Insert into several tables in one round trip; many rows by one of their own, which each costs less."""
+    """Insert into several tables in one round trip; many rows have another, and cost less each."""
     statements: list[str] = []
     parameters: list[list[Any]] = []
     for insert in inserts:

@@ -1,4 +1,3 @@
-
 """Transactions, and what they lock until they end: what they change, by numbers that stand for UIDs.
 
 Who changes an instance locks it, and shares its study with others that change other instances of it. Who may
@@ -10,15 +9,15 @@ each other in vain, which does no harm.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Collection, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
+
+import asyncpg
 
 from storage_node.catalogue.columns import uids_of
 
 if TYPE_CHECKING:
-    import asyncpg
-
     from cluster.nouns import Instance
 
 _ALONE: Final = "pg_advisory_xact_lock"
@@ -56,7 +55,7 @@ async def transaction(
         )
         yield
     except BaseException:
-        if not connection.is_closed():
+        with suppress(asyncpg.InterfaceError):  # the connection is gone, and with it the transaction
             await connection.execute("ROLLBACK")
         raise
     await connection.execute("COMMIT")
