@@ -12,6 +12,7 @@ from sqlalchemy import Table
 from cluster.nouns import Debt, Fact, FactKind, Instance, Level, Provenance, Version, time_text
 from storage_node.catalogue import corrections
 from storage_node.catalogue.attributes import KEPT, values_in
+from storage_node.catalogue.feed import Added
 from storage_node.catalogue.protocol import Entry, Row
 
 _MATCHED: Final = {
@@ -36,6 +37,12 @@ ENTRY_COLUMNS: Final = (
     " received_at, calling_ae, called_ae, source, verified_at, length(block_digests) > 0, flags"
 )
 """What `entry_of` reads."""
+
+ADDED_COLUMNS: Final = (
+    "study_instance_uid, series_instance_uid, sop_instance_uid, digest, sop_class_uid, transfer_syntax_uid,"
+    " size_bytes, order_number, received_at, calling_ae, called_ae, source"
+)
+"""What `added_of` reads."""
 
 FACT_COLUMNS: Final = "epoch, kind, decided_at, decided_by, reason, details"
 """What `fact_of` reads, after the three UIDs."""
@@ -171,6 +178,32 @@ def entry_of(
 
 def _flags(joined: str) -> tuple[str, ...]:
     return tuple(joined.split("\n")) if joined else ()
+
+
+def added_of(
+    study: str,
+    series: str,
+    sop: str,
+    digest: str,
+    sop_class_uid: str,
+    transfer_syntax_uid: str,
+    size_bytes: int,
+    order: int,
+    received_at: str,
+    calling_ae: str,
+    called_ae: str,
+    source: str,
+) -> Added:
+    """Return what `ADDED_COLUMNS` hold."""
+    return Added(
+        instance=Instance(study, series, sop),
+        digest=digest,
+        sop_class_uid=sop_class_uid,
+        transfer_syntax_uid=transfer_syntax_uid,
+        size_bytes=size_bytes,
+        order=order,
+        provenance=Provenance(datetime.fromisoformat(received_at), calling_ae, called_ae, source),
+    )
 
 
 def fact_row(fact: Fact) -> tuple[str | int, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ from functools import reduce
 from operator import xor
 
 from cluster.nouns import Debt, Fact, Instance, Level, Provenance, SiteIdentity
+from storage_node.catalogue.feed import Added, Change, cursor_of, place_of
 from storage_node.catalogue.matching import Query
 from storage_node.catalogue.memory_view import View
 from storage_node.catalogue.protocol import CatalogueUnavailable, Counts, Entry, Match, Met, Row, StudySummary
@@ -39,6 +41,9 @@ class MemoryCatalogue:
         self._held: dict[tuple[Instance, str], _Held] = {}
         self._facts: dict[Instance, dict[str, Fact]] = defaultdict(dict)
         self._debts: dict[Debt, None] = {}
+        self._feed_id = secrets.token_hex(8)
+        self._came: list[tuple[Instance, str]] = []
+        """Versions and facts, by their digests, in the order in which they came."""
         self.unavailable: str | None = None
 
     @property
@@ -60,6 +65,7 @@ class MemoryCatalogue:
         else:
             others = [other.order for other in self._versions(instance)]
             row = replace(row, order=row.order or 1 + max(others, default=0))
+            self._came.append((instance, digest))
         self._held[instance, digest] = _Held(row, verified_at)
         self._debts |= dict.fromkeys(debts)
         return Met(row.order, row.version.key, self._known(instance))
@@ -67,7 +73,9 @@ class MemoryCatalogue:
     async def decide(self, fact: Fact, debts: Sequence[Debt] = ()) -> None:
         """Add a fact, and debts with it."""
         self._check()
-        self._facts[fact.instance][fact.digest] = fact
+        if fact.digest not in self._facts[fact.instance]:
+            self._facts[fact.instance][fact.digest] = fact
+            self._came.append((fact.instance, fact.digest))
         self._debts |= dict.fromkeys(debts)
 
     async def owe(self, debts: Sequence[Debt]) -> None:
@@ -161,6 +169,13 @@ class MemoryCatalogue:
             if fingerprints:
                 yield StudySummary(study, len(fingerprints), reduce(xor, fingerprints))
 
+    async def changes(self, after: str | None, limit: int) -> Sequence[Change]:
+        """Return the versions and facts that came after a cursor, in the order in which they came."""
+        self._check()
+        (begin,) = place_of(after, self._feed_id, begin=(0,), end=(len(self._came),))
+        came = enumerate(self._came[begin : begin + limit], begin + 1)
+        return [Change(cursor_of(self._feed_id, (place,)), self._what(*one)) for place, one in came]
+
     async def counts(self) -> Counts:
         """Return how much is held."""
         self._check()
@@ -181,6 +196,10 @@ class MemoryCatalogue:
         if self.unavailable is not None:
             raise CatalogueUnavailable(self._name, self.unavailable)
 
+    def _what(self, instance: Instance, digest: str) -> Added | Fact:
+        held = self._held.get((instance, digest))
+        return self._facts[instance][digest] if held is None else _added(held.row)
+
     def _versions(self, instance: Instance) -> Iterable[Row]:
         return [held.row for (other, _), held in self._held.items() if other == instance]
 
@@ -191,6 +210,19 @@ class MemoryCatalogue:
     def _view(self) -> View:
         facts = {subject: tuple(of.values()) for subject, of in self._facts.items()}
         return View((held.row for held in self._held.values()), facts)
+
+
+def _added(row: Row) -> Added:
+    version = row.version
+    return Added(
+        instance=version.instance,
+        digest=version.digest,
+        sop_class_uid=version.sop_class_uid,
+        transfer_syntax_uid=version.transfer_syntax_uid,
+        size_bytes=version.size_bytes,
+        order=row.order,
+        provenance=row.provenance,
+    )
 
 
 def _entry(held: _Held) -> Entry:

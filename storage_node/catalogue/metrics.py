@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 COMMITS: Final = Counter("atria_catalogue_commits_total", "Transactions that were committed", ["site"])
 FAILURES: Final = Counter("atria_catalogue_failures_total", "Transactions that failed", ["site"])
@@ -13,4 +13,9 @@ RETRIES: Final = Counter(
 )
 COMMIT_SECONDS: Final = Histogram(
     "atria_catalogue_commit_seconds", "From the lock, or the begin, to the commit", ["site"]
+)
+CHANGES_LAG_SECONDS: Final = Gauge(
+    "atria_changes_lag_seconds",
+    "How long changes wait for a transaction to end before they are told",
+    ["site"],
 )

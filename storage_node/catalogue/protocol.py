@@ -17,6 +17,7 @@ from datetime import datetime
 from typing import Protocol
 
 from cluster.nouns import Debt, Fact, Instance, Provenance, SiteIdentity, Version
+from storage_node.catalogue.feed import Change
 from storage_node.catalogue.matching import Query
 
 
@@ -277,6 +278,25 @@ class Catalogue(Protocol):
 
     async def facts_in(self, study_instance_uid: str) -> Sequence[Fact]:
         """Return all facts about a study and what is in it, by subject, those of the highest epoch first.
+
+        Raises
+        ------
+        CatalogueUnavailable
+        """
+
+    async def changes(self, after: str | None, limit: int) -> Sequence[Change]:
+        """Return the versions and facts that came after a cursor, in the order in which they came.
+
+        None is ever passed over: not one that is being added while others, which began later, are there. What
+        is merged into a row is no change. None at all says that this is the end, for now.
+
+        Parameters
+        ----------
+        after : str or None
+            `Change.cursor` of the last one that was read; None for the beginning. So is a cursor of another
+            catalogue, or of one that was here before, and what is no cursor.
+        limit : int
+            How many at most.
 
         Raises
         ------

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from cluster.nouns import Buffer, Debt, Fact, Instance, SiteIdentity
+    from storage_node.catalogue.feed import Change
     from storage_node.catalogue.matching import Query
     from storage_node.catalogue.protocol import Counts, Entry, Match, Met, Row, StudySummary
     from storage_node.site.protocol import ListedObject, StoredObject, Upload
@@ -336,6 +337,9 @@ class LinkedCatalogue:
 
     def studies(self) -> AsyncGenerator[StudySummary]:
         return self._each("studies", lambda: self._site.catalogue.studies())
+
+    async def changes(self, after: str | None, limit: int) -> Sequence[Change]:
+        return await self._call("changes", limit, lambda: self._site.catalogue.changes(after, limit))
 
     async def counts(self) -> Counts:
         return await self._call("counts", "", lambda: self._site.catalogue.counts())

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Final, TypeVar, cast
 import asyncpg
 
 from cluster.nouns import Debt, Fact, Instance, SiteIdentity, time_text
-from storage_node.catalogue import metrics, pages
+from storage_node.catalogue import feed, metrics, pages
 from storage_node.catalogue.find import Page
 from storage_node.catalogue.postgresql import read
 from storage_node.catalogue.postgresql.changes import AddFact, AddRow, Change, Forgive, Owe, Settle, Verify
 from storage_node.catalogue.postgresql.commit import GroupCommit
 from storage_node.catalogue.postgresql.database import Database, Location, read_identity
+from storage_node.catalogue.postgresql.feed import Feed
 from storage_node.catalogue.postgresql.find import Find
 from storage_node.catalogue.postgresql.write import make
 from storage_node.catalogue.protocol import CatalogueUnavailable, Counts, Entry, Match, Met, Row, StudySummary
@@ -56,6 +57,7 @@ class PostgresqlCatalogue:
         self._database = Database(name, location, expected)
         self._planning = Database(name, location, expected, plans="force_custom_plan")
         self._changes: GroupCommit[Change] = GroupCommit(self._commit)
+        self._feed = Feed(name)
         self._part = secrets.randbelow(PARTS)
 
     @property
@@ -134,6 +136,10 @@ class PostgresqlCatalogue:
             return self._read(partial(read.studies, after=after, size=size))
 
         return pages.summaries(page)
+
+    async def changes(self, after: str | None, limit: int) -> Sequence[feed.Change]:
+        """Return the versions and facts that came after a cursor, in the order in which they came."""
+        return await self._read(partial(self._feed.read, after=after, limit=limit))
 
     async def counts(self) -> Counts:
         """Return how much is held."""

@@ -12,6 +12,7 @@ from typing import Final, TypeAlias, TypeVar, cast
 from cluster.nouns import Debt, Fact, Instance, SiteIdentity
 from storage_node.catalogue import metrics, pages
 from storage_node.catalogue.columns import matched_in_instance
+from storage_node.catalogue.feed import Change
 from storage_node.catalogue.find import Page
 from storage_node.catalogue.matching import Query
 from storage_node.catalogue.protocol import (
@@ -166,6 +167,10 @@ class SqliteCatalogue:
             return self._do(self._finds, partial(read.studies, after=after, size=size))
 
         return pages.summaries(page)
+
+    async def changes(self, after: str | None, limit: int) -> Sequence[Change]:
+        """Return the versions and facts that came after a cursor, in the order in which they came."""
+        return await self._do(self._finds, partial(read.changes, after=after, limit=limit))
 
     async def counts(self) -> Counts:
         """Return how much is held."""

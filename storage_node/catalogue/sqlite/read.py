@@ -4,15 +4,19 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Final
 
 from cluster.nouns import Debt, Fact, Instance, time_text
+from storage_node.catalogue import feed
 from storage_node.catalogue.columns import (
+    ADDED_COLUMNS,
     ENTRY_COLUMNS,
     FACT_COLUMNS,
     ROW_COLUMNS,
+    added_of,
     entry_of,
     fact_of,
     row_of,
@@ -48,6 +52,15 @@ _WALK_STUDY: Final = (
 _STUDIES: Final = (
     "SELECT study_instance_uid, entries, fingerprint FROM summaries"
     " WHERE study_instance_uid > ? ORDER BY study_instance_uid LIMIT ?"
+)
+_FEED: Final = (
+    "SELECT feed_id, coalesce((SELECT max(id) FROM versions), 0),"
+    " coalesce((SELECT max(number) FROM facts), 0) FROM site"
+)
+_ADDED: Final = f"SELECT id, {ADDED_COLUMNS} FROM versions WHERE id > ? ORDER BY id LIMIT ?"
+_DECIDED: Final = (
+    f"SELECT number, study_instance_uid, series_instance_uid, sop_instance_uid, {FACT_COLUMNS} FROM facts"
+    " WHERE number > ? ORDER BY number LIMIT ?"
 )
 _COUNTS: Final = (
     f"SELECT count(DISTINCT patient_key), count(*) FROM studies WHERE rank < '{HIDDEN_RANK}'",
@@ -103,11 +116,33 @@ def studies(connection: sqlite3.Connection, after: str, size: int) -> Sequence[S
     return [StudySummary(*row) for row in connection.execute(_STUDIES, (after, size))]
 
 
+def changes(connection: sqlite3.Connection, after: str | None, limit: int) -> Sequence[feed.Change]:
+    """Return the versions and facts that came after a cursor, in the order in which they came.
+
+    The one writer gives them their numbers, so they come in the order of these.
+    """
+    with _one_moment(connection):
+        feed_id, *ends = connection.execute(_FEED).fetchone()
+        (place,) = feed.place_of(after, feed_id, begin=(-1,), end=(max(ends),))
+        versions = connection.execute(_ADDED, (place, limit)).fetchall()
+        facts = connection.execute(_DECIDED, (place, limit)).fetchall()
+    added = (((number,), added_of(*row)) for number, *row in versions)
+    decided = (((number,), fact_of(Instance(*row[:3]), *row[3:])) for number, *row in facts)
+    return feed.merged(feed_id, added, decided, limit)
+
+
 def counts(connection: sqlite3.Connection) -> Counts:
     """Return how much is held, all as of one moment."""
+    with _one_moment(connection):
+        counted = [count for sql in _COUNTS for count in connection.execute(sql).fetchone()]
+    return Counts(*map(int, counted))
+
+
+@contextmanager
+def _one_moment(connection: sqlite3.Connection) -> Generator[None]:
+    """Have all statements see the same."""
     connection.execute("BEGIN")
     try:
-        counted = [count for sql in _COUNTS for count in connection.execute(sql).fetchone()]
+        yield
     finally:
         connection.execute("ROLLBACK")
-    return Counts(*map(int, counted))

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from cluster.nouns import Debt, Fact, Instance, Membership, Provenance, SiteIdentity
 from cluster.settings import Upkeep, Writing
+from storage_node.catalogue.feed import Change
 from storage_node.catalogue.matching import Query
 from storage_node.catalogue.memory import MemoryCatalogue
 from storage_node.catalogue.protocol import (
@@ -137,6 +138,9 @@ class FailingCatalogue:
 
     async def facts_in(self, study_instance_uid: str) -> Sequence[Fact]:
         return await self._within("facts_in", lambda: self._catalogue.facts_in(study_instance_uid))
+
+    async def changes(self, after: str | None, limit: int) -> Sequence[Change]:
+        return await self._within("changes", lambda: self._catalogue.changes(after, limit))
 
     async def counts(self) -> Counts:
         return await self._within("counts", self._catalogue.counts)

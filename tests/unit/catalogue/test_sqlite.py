@@ -321,6 +321,22 @@ def test_what_upkeep_asks_is_read_in_the_order_of_an_index(
     assert "TEMP B-TREE" not in plan
 
 
+def test_changes_are_read_in_the_order_of_an_index(file: Path) -> None:
+    asked: list[str] = []
+    with closing(sqlite3.connect(file)) as connection:
+        connection.set_trace_callback(asked.append)
+        read.changes(connection, None, 10)
+        connection.set_trace_callback(None)
+        looked_up = [sql for sql in asked if sql.startswith("SELECT")]
+        plans = [connection.execute(f"EXPLAIN QUERY PLAN {sql}").fetchall() for sql in looked_up]
+    first, *pages = [" ".join(step[3] for step in plan) for plan in plans]
+    assert "SEARCH versions" in first
+    assert "facts_by_number" in first
+    assert ["SEARCH versions USING INTEGER PRIMARY KEY" in plan for plan in pages] == [True, False]
+    assert "facts_by_number (number>?)" in pages[1]
+    assert not any("TEMP B-TREE" in plan for plan in (first, *pages))
+
+
 async def test_durability_is_asked_of_sqlite(file: Path) -> None:
     opened = database.DatabaseFile("a", file, IDENTITY)
     with opened.opened() as connection:
