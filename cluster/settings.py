@@ -145,6 +145,15 @@ class Upkeep(_Table):
     """Age at which an object without a row, or an upload that was not finished, is no live writer's."""
 
 
+class Changes(_Table):
+    """How a site's change feed is followed."""
+
+    poll_interval_s: Seconds = 1.0
+    """How often it is looked whether something came."""
+    study_complete_after_s: Seconds = 60.0
+    """A study of which nothing new came for so long is complete."""
+
+
 class Site(_Table):
     """One failure unit: an object store and a catalogue."""
 
@@ -328,6 +337,7 @@ class Settings(_Table):
     limits: Limits = Limits()
     writing: Writing = Writing()
     upkeep: Upkeep = Upkeep()
+    changes: Changes = Changes()
     minio_binary: Path | None = None
     """MinIO's program, for `atria up --sites minio`; found in `servers/` or PATH when it is not set."""
     sites: tuple[Site, ...] = ()

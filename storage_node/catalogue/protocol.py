@@ -288,7 +288,7 @@ class Catalogue(Protocol):
         """Return the versions and facts that came after a cursor, in the order in which they came.
 
         None is ever passed over: not one that is being added while others, which began later, are there. What
-        is merged into a row is no change. None at all says that this is the end, for now.
+        is merged into a row is no change. Fewer than `limit` say that this is the end, for now.
 
         Parameters
         ----------
