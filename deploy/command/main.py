@@ -13,6 +13,7 @@ import typer
 from deploy.command import (
     balancer,
     catalogue,
+    changes,
     delete,
     find,
     get,
@@ -47,7 +48,7 @@ def build() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     for panel, modules in (
-        (_USERS, (up, send, find, get, delete, revive, status, where, verify, repair, scrub)),
+        (_USERS, (up, send, find, get, delete, revive, status, where, verify, repair, scrub, changes)),
         (_PROCESSES, (balancer, worker, upkeep)),
     ):
         for module in modules:
