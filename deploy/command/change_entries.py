@@ -76,8 +76,10 @@ def _decided(fact: Fact) -> dict[str, Any]:
 
 def _subject(instance: Instance) -> dict[str, str]:
     if instance.level is Level.PATIENT:
-        patient_id, _, issuer = instance.study_instance_uid.partition("\n")
-        return {"level": instance.level, "patient_id": patient_id, "issuer_of_patient_id": issuer}
+        patient_id, _, rest = instance.study_instance_uid.partition("\n")
+        if not patient_id:  # he has none, and is told apart by his only study (`views.patient_key`)
+            return {"level": instance.level, "study_instance_uid": rest}
+        return {"level": instance.level, "patient_id": patient_id, "issuer_of_patient_id": rest}
     return {"level": instance.level, **{name: uid for name, uid in asdict(instance).items() if uid}}
 
 
@@ -86,6 +88,5 @@ def _named(told: Told) -> tuple[Level, str]:
     if isinstance(told.what, StudyComplete):
         return Level.STUDY, told.what.study_instance_uid
     instance = told.what.instance
-    return instance.level, (
-        instance.sop_instance_uid or instance.series_instance_uid or instance.study_instance_uid
-    )
+    uid = instance.sop_instance_uid or instance.series_instance_uid or instance.study_instance_uid
+    return instance.level, uid.strip()

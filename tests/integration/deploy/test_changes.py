@@ -34,8 +34,13 @@ class Follower:
         assert self.process.stderr is not None
         return _line(self.process.stderr)
 
-    def entries(self, count: int) -> list[dict[str, Any]]:
-        return [json.loads(self.line()) for _ in range(count)]
+    def entries(self, count: int, study: str) -> list[dict[str, Any]]:
+        """Return the next entries of a study; those of others are left out."""
+        found: list[dict[str, Any]] = []
+        while len(found) < count:
+            entry = json.loads(self.line())
+            found += [entry] if entry.get("study_instance_uid") == study else []
+        return found
 
     def end(self) -> tuple[int, str, str]:
         self.process.send_signal(signal.SIGINT)
@@ -66,6 +71,10 @@ def following(*arguments: object) -> Iterator[Follower]:
                 process.kill()
 
 
+def study_of(images: list[Path]) -> str:
+    return str(dcmread(images[0]).StudyInstanceUID)
+
+
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     """Settings by which a study is soon complete."""
@@ -80,9 +89,9 @@ def read_to_end(data: Path, *arguments: object) -> list[dict[str, Any]]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def last_cursor(data: Path, *arguments: object) -> list[object]:
+def last_cursor(data: Path) -> list[object]:
     """Return the option that leaves out what other tests stored."""
-    entries = read_to_end(data, *arguments)
+    entries = read_to_end(data)
     return ["--after", entries[-1]["cursor"]] if entries else []
 
 
@@ -90,11 +99,10 @@ def test_what_is_stored_and_decided_comes_as_lines_and_the_study_is_complete(
     running: Up, images: list[Path], config: Path
 ) -> None:
     read = [dcmread(image) for image in images]
-    study = str(read[0].StudyInstanceUID)
-    since = last_cursor(running.data)
-    with following("--data", running.data, "--config", config, "--complete", "--json", *since) as follower:
+    study = study_of(images)
+    with following("--data", running.data, "--config", config, "--complete", "--json") as follower:
         assert atria("send", "--to", running.address, *images).returncode == 0
-        *versions, complete = follower.entries(len(images) + 1)
+        *versions, complete = follower.entries(len(images) + 1, study)
         assert {entry["sop_instance_uid"] for entry in versions} == {one.SOPInstanceUID for one in read}
         assert {entry["kind"] for entry in versions} == {"version"}
         assert {entry["sop_class_uid"] for entry in versions} == {one.SOPClassUID for one in read}
@@ -103,7 +111,7 @@ def test_what_is_stored_and_decided_comes_as_lines_and_the_study_is_complete(
         assert complete["instances"] == len(images)
         sop = read[0].SOPInstanceUID
         assert atria("delete", sop, "--reason", "why", "--yes", "--data", running.data).returncode == 0
-        (fact,) = follower.entries(1)
+        (fact,) = follower.entries(1, study)
         assert (fact["kind"], fact["fact"], fact["sop_instance_uid"]) == ("fact", "deleted", sop)
         assert fact["reason"] == "why"
         assert follower.end() == (0, "", "")
@@ -113,18 +121,16 @@ def test_what_is_stored_and_decided_comes_as_lines_and_the_study_is_complete(
 
 @pytest.mark.skipif(dcmtk("storescu") is None, reason="DCMTK is not installed (Debian package dcmtk)")
 def test_what_another_sends_comes_at_every_site_in_its_own_sequence(running: Up, images: list[Path]) -> None:
-    since = {site: last_cursor(running.data, "--site", site) for site in "abc"}
     host, port = running.address.rsplit(":", 1)
     with contextlib.ExitStack() as stack:
         followers = [
-            stack.enter_context(following("--data", running.data, "--site", site, "--json", *after))
-            for site, after in since.items()
+            stack.enter_context(following("--data", running.data, "--site", site, "--json")) for site in "abc"
         ]
         subprocess.run(
             [str(dcmtk("storescu")), "-aet", "SCANNER", "-aec", "ATRIA", host, port, str(images[0])],
             check=True,
         )
-        entries = [follower.entries(1)[0] for follower in followers]
+        entries = [follower.entries(1, study_of(images))[0] for follower in followers]
     assert {entry["sop_instance_uid"] for entry in entries} == {dcmread(images[0]).SOPInstanceUID}
     assert {entry["calling_ae"] for entry in entries} == {"SCANNER"}
     assert len({entry["cursor"].partition(".")[0] for entry in entries}) == 3
@@ -154,15 +160,15 @@ def test_pages_go_on_where_the_last_ended(running: Up, images: list[Path]) -> No
 
 
 def test_a_reader_that_goes_away_ends_it_without_a_word(running: Up, images: list[Path]) -> None:
-    with following("--data", running.data, "--json", *last_cursor(running.data)) as follower:
-        assert atria("send", "--to", running.address, images[0]).returncode == 0
+    assert atria("send", "--to", running.address, images[0]).returncode == 0
+    with following("--data", running.data, "--json") as follower:
         follower.line()
         assert follower.process.stdout is not None
         follower.process.stdout.close()
         assert atria("send", "--to", running.address, images[1]).returncode == 0
         assert follower.process.stderr is not None
         assert follower.process.stderr.read() == b""
-        follower.process.wait(TIMEOUT_S)
+        assert follower.process.wait(TIMEOUT_S) == 1
 
 
 def test_another_sites_cursor_and_no_site_are_told_apart(running: Up, images: list[Path]) -> None:
@@ -181,7 +187,7 @@ def test_a_site_that_is_away_is_said_once_and_gone_on_with_when_it_is_back(
         folder, aside = tmp_path / "data/site-a", tmp_path / "data/aside"
         with following("--data", cluster.data, "--config", config, "--json") as follower:
             assert atria("send", "--to", cluster.address, images[0]).returncode == 0
-            follower.entries(1)
+            follower.entries(1, study_of(images))
             folder.rename(aside)
             assert follower.error_line().startswith("atria: site a: ")
             assert atria("send", "--to", cluster.address, images[1]).returncode == 0
@@ -190,6 +196,6 @@ def test_a_site_that_is_away_is_said_once_and_gone_on_with_when_it_is_back(
             assert "read those of another (--site)" in away.stderr
             aside.rename(folder)
             assert follower.error_line() == "atria: it is back\n"
-            (entry,) = follower.entries(1)
+            (entry,) = follower.entries(1, study_of(images))
             assert entry["sop_instance_uid"] == dcmread(images[1]).SOPInstanceUID
             assert follower.end() == (0, "", "")
