@@ -11,8 +11,7 @@ import pytest
 import structlog
 from prometheus_client import REGISTRY
 
-from cluster.nouns import SiteIdentity
-from storage_node.catalogue.columns import time_text
+from cluster.nouns import SiteIdentity, time_text
 from storage_node.catalogue.feed import Change
 from storage_node.catalogue.postgresql.catalogue import PostgresqlCatalogue
 from storage_node.catalogue.postgresql.changes import AddFact, AddRow
