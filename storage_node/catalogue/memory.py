@@ -10,12 +10,12 @@ from datetime import datetime
 from functools import reduce
 from operator import xor
 
-from cluster.nouns import Debt, Fact, Instance, Level, Provenance, SiteIdentity
+from cluster.nouns import Debt, Fact, FactKind, Instance, Level, Provenance, SiteIdentity
 from storage_node.catalogue.feed import Added, Change, cursor_of, place_of
-from storage_node.catalogue.matching import Query
+from storage_node.catalogue.matching import Query, matches
 from storage_node.catalogue.memory_view import View
 from storage_node.catalogue.protocol import CatalogueUnavailable, Counts, Entry, Match, Met, Row, StudySummary
-from storage_node.catalogue.views import authority, currency, fact_fingerprint, row_fingerprint
+from storage_node.catalogue.views import authority, currency, fact_fingerprint, row_fingerprint, rulings
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +175,15 @@ class MemoryCatalogue:
         (begin,) = place_of(after, self._feed_id, begin=(0,), end=(len(self._came),))
         came = enumerate(self._came[begin : begin + limit], begin + 1)
         return [Change(cursor_of(self._feed_id, (place,)), self._what(*one)) for place, one in came]
+
+    async def ruled(self, kind: FactKind, *, after: str = "") -> AsyncGenerator[Fact]:
+        """Return the facts of a kind that hold, by subject; of studies whose UID is after `after`."""
+        self._check()
+        for subject, facts in sorted(self._facts.items()):
+            if subject.study_instance_uid > after:
+                for fact in rulings(facts.values()):
+                    if fact.kind is kind:
+                        yield fact
 
     async def counts(self) -> Counts:
         """Return how much is held."""

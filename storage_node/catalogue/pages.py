@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
+from storage_node.catalogue.columns import uids_of
+
 if TYPE_CHECKING:
+    from cluster.nouns import Fact
     from storage_node.catalogue.find import Page
     from storage_node.catalogue.protocol import Entry, Match, StudySummary
 
@@ -49,6 +52,17 @@ async def entries(
         if len(answer) < _ENTRIES:
             return
         after = answer[-1]
+
+
+async def facts(
+    page: Callable[[tuple[str, str, str], int], Awaitable[Sequence[Fact]]], after: str
+) -> AsyncGenerator[Fact]:
+    """Yield facts about studies after one; a page is asked for by the UIDs before it, and its size."""
+    place = (f"{after}\x01", "", "")  # before the next UID that there can be
+    while answer := await page(place, _ENTRIES):
+        for fact in answer:
+            yield fact
+        place = uids_of(answer[-1].instance)
 
 
 async def summaries(

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from cluster.nouns import Debt, Fact, Instance, Provenance, SiteIdentity, Version
+from cluster.nouns import Debt, Fact, FactKind, Instance, Provenance, SiteIdentity, Version
 from storage_node.catalogue.feed import Change
 from storage_node.catalogue.matching import Query
 
@@ -297,6 +297,14 @@ class Catalogue(Protocol):
             catalogue, or of one that was here before, and what is no cursor.
         limit : int
             How many at most.
+
+        Raises
+        ------
+        CatalogueUnavailable
+        """
+
+    def ruled(self, kind: FactKind, *, after: str = "") -> AsyncGenerator[Fact]:
+        """Return the facts of a kind that hold, by subject; of studies whose UID is after `after`.
 
         Raises
         ------

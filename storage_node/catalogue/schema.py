@@ -21,6 +21,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     false,
+    text,
 )
 
 from cluster.nouns import Level
@@ -104,6 +105,11 @@ facts: Final = Table(
     Column("holds", Boolean, nullable=False),
     Column("number", _ROW_ID, nullable=False, server_default="0"),
     Index("facts_by_number", "number"),
+    Index(
+        "facts_that_hold",
+        *("kind", "study_instance_uid", "series_instance_uid", "sop_instance_uid"),
+        sqlite_where=text("holds"),
+    ),
     sqlite_with_rowid=False,
 )
 """One of the facts about a subject `holds` in each topic (`views.rulings`).

@@ -19,7 +19,7 @@ from tests.simulation.site import State
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from cluster.nouns import Buffer, Debt, Fact, Instance, SiteIdentity
+    from cluster.nouns import Buffer, Debt, Fact, FactKind, Instance, SiteIdentity
     from storage_node.catalogue.feed import Change
     from storage_node.catalogue.matching import Query
     from storage_node.catalogue.protocol import Counts, Entry, Match, Met, Row, StudySummary
@@ -340,6 +340,9 @@ class LinkedCatalogue:
 
     async def changes(self, after: str | None, limit: int) -> Sequence[Change]:
         return await self._call("changes", limit, lambda: self._site.catalogue.changes(after, limit))
+
+    def ruled(self, kind: FactKind, *, after: str = "") -> AsyncGenerator[Fact]:
+        return self._each("ruled", lambda: self._site.catalogue.ruled(kind, after=after))
 
     async def counts(self) -> Counts:
         return await self._call("counts", "", lambda: self._site.catalogue.counts())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 import asyncpg
 
-from cluster.nouns import Debt, Fact, Instance, SiteIdentity, time_text
+from cluster.nouns import Debt, Fact, FactKind, Instance, SiteIdentity, time_text
 from storage_node.catalogue import feed, metrics, pages
 from storage_node.catalogue.find import Page
 from storage_node.catalogue.postgresql import read
@@ -140,6 +140,14 @@ class PostgresqlCatalogue:
     async def changes(self, after: str | None, limit: int) -> Sequence[feed.Change]:
         """Return the versions and facts that came after a cursor, in the order in which they came."""
         return await self._read(partial(self._feed.read, after=after, limit=limit))
+
+    def ruled(self, kind: FactKind, *, after: str = "") -> AsyncGenerator[Fact]:
+        """Return the facts of a kind that hold, by subject; of studies whose UID is after `after`."""
+
+        def page(place: tuple[str, str, str], size: int) -> Awaitable[Sequence[Fact]]:
+            return self._read(partial(read.ruled, kind=kind, after=place, size=size))
+
+        return pages.facts(page, after)
 
     async def counts(self) -> Counts:
         """Return how much is held."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from cluster.nouns import Debt, Fact, Instance, time_text
+from cluster.nouns import Debt, Fact, FactKind, Instance, time_text
 from storage_node.catalogue.columns import (
     ENTRY_COLUMNS,
     FACT_COLUMNS,
@@ -31,6 +31,12 @@ _FACTS: Final = f"SELECT {FACT_COLUMNS} FROM facts WHERE {_OF_INSTANCE}"
 _FACTS_IN: Final = (
     f"SELECT study_instance_uid, series_instance_uid, sop_instance_uid, {FACT_COLUMNS} FROM facts"
     " WHERE study_instance_uid = $1"
+)
+_RULED: Final = (
+    f"SELECT study_instance_uid, series_instance_uid, sop_instance_uid, {FACT_COLUMNS} FROM facts"
+    " WHERE kind = $1 AND holds"
+    " AND (study_instance_uid, series_instance_uid, sop_instance_uid) > ($2, $3, $4)"
+    " ORDER BY study_instance_uid, series_instance_uid, sop_instance_uid LIMIT $5"
 )
 _DEBT_COLUMNS: Final = "site, study_instance_uid, series_instance_uid, sop_instance_uid, digest"
 _DEBTS: Final = f"SELECT {_DEBT_COLUMNS} FROM debts ORDER BY id LIMIT $1"
@@ -82,6 +88,14 @@ async def facts_in(connection: asyncpg.Connection, study: str) -> Sequence[Fact]
     rows = await connection.fetch(_FACTS_IN, storable(study))
     facts = sorted((fact_of(Instance(*row[:3]), *row[3:]) for row in rows), key=authority, reverse=True)
     return sorted(facts, key=lambda fact: fact.instance)
+
+
+async def ruled(
+    connection: asyncpg.Connection, kind: FactKind, after: tuple[str, str, str], size: int
+) -> Sequence[Fact]:
+    """Return the next facts of a kind that hold, after a subject, by subject."""
+    rows = await connection.fetch(_RULED, kind.value, *_kept(after), size)
+    return [fact_of(Instance(*row[:3]), *row[3:]) for row in rows]
 
 
 async def debts(connection: asyncpg.Connection, site: str | None, limit: int) -> Sequence[Debt]:

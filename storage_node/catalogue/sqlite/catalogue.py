@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TypeAlias, TypeVar, cast
 
-from cluster.nouns import Debt, Fact, Instance, SiteIdentity
+from cluster.nouns import Debt, Fact, FactKind, Instance, SiteIdentity
 from storage_node.catalogue import metrics, pages
 from storage_node.catalogue.columns import matched_in_instance
 from storage_node.catalogue.feed import Change
@@ -171,6 +171,14 @@ class SqliteCatalogue:
     async def changes(self, after: str | None, limit: int) -> Sequence[Change]:
         """Return the versions and facts that came after a cursor, in the order in which they came."""
         return await self._do(self._finds, partial(read.changes, after=after, limit=limit))
+
+    def ruled(self, kind: FactKind, *, after: str = "") -> AsyncGenerator[Fact]:
+        """Return the facts of a kind that hold, by subject; of studies whose UID is after `after`."""
+
+        def page(place: tuple[str, str, str], size: int) -> Awaitable[Sequence[Fact]]:
+            return self._do(self._finds, partial(read.ruled, kind=kind, after=place, size=size))
+
+        return pages.facts(page, after)
 
     async def counts(self) -> Counts:
         """Return how much is held."""

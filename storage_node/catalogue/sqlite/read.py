@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Final
 
-from cluster.nouns import Debt, Fact, Instance, time_text
+from cluster.nouns import Debt, Fact, FactKind, Instance, time_text
 from storage_node.catalogue import feed
 from storage_node.catalogue.columns import (
     ADDED_COLUMNS,
@@ -31,6 +31,11 @@ _FACTS: Final = f"SELECT {FACT_COLUMNS} FROM facts WHERE {_OF_INSTANCE}"
 _FACTS_IN: Final = (
     f"SELECT study_instance_uid, series_instance_uid, sop_instance_uid, {FACT_COLUMNS} FROM facts"
     " WHERE study_instance_uid = ?"
+)
+_RULED: Final = (
+    f"SELECT study_instance_uid, series_instance_uid, sop_instance_uid, {FACT_COLUMNS} FROM facts"
+    " WHERE kind = ? AND holds AND (study_instance_uid, series_instance_uid, sop_instance_uid) > (?, ?, ?)"
+    " ORDER BY study_instance_uid, series_instance_uid, sop_instance_uid LIMIT ?"
 )
 _DEBTS: Final = (
     "SELECT site, study_instance_uid, series_instance_uid, sop_instance_uid, digest FROM debts"
@@ -86,6 +91,14 @@ def facts_in(connection: sqlite3.Connection, study: str) -> Sequence[Fact]:
     facts = [fact_of(Instance(*row[:3]), *row[3:]) for row in connection.execute(_FACTS_IN, (study,))]
     facts.sort(key=authority, reverse=True)
     return sorted(facts, key=lambda fact: fact.instance)
+
+
+def ruled(
+    connection: sqlite3.Connection, kind: FactKind, after: tuple[str, str, str], size: int
+) -> Sequence[Fact]:
+    """Return the next facts of a kind that hold, after a subject, by subject."""
+    rows = connection.execute(_RULED, (kind.value, *after, size))
+    return [fact_of(Instance(*row[:3]), *row[3:]) for row in rows]
 
 
 def debts(connection: sqlite3.Connection, site: str | None, limit: int) -> Sequence[Debt]:

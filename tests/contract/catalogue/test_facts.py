@@ -226,3 +226,22 @@ async def test_a_summary_is_of_all_rows_and_facts_of_a_study(catalogue: Catalogu
         expected ^= fact_fingerprint(decided)
     assert (first.study_instance_uid, first.entries, first.fingerprint) == ("1.1", 4, expected)
     assert (second.study_instance_uid, second.entries) == ("1.2", 1)
+
+
+async def test_facts_of_a_kind_that_hold_come_by_subject(catalogue: Catalogue) -> None:
+    instances = [Instance(f"1.{study}", f"1.{study}.1", f"{sop}") for study in (3, 1, 2) for sop in (2, 1)]
+    deleted = [fact(instance) for instance in instances]
+    for decided in (*deleted, fact(instances[0], 2, REVIVED), fact(instances[1], 2)):
+        await catalogue.decide(decided)
+    await catalogue.decide(fact(instances[2], 1, FactKind.REJECTED))
+    holding = sorted([fact(instances[1], 2), *deleted[2:]], key=lambda decided: decided.instance)
+    assert [found async for found in catalogue.ruled(DELETED)] == holding
+    assert [found.instance async for found in catalogue.ruled(REVIVED)] == [instances[0]]
+    assert [found async for found in catalogue.ruled(DELETED, after="1.1")] == holding[2:]
+    assert [found async for found in catalogue.ruled(DELETED, after="1.3")] == []
+
+
+async def test_very_many_facts_that_hold_come_page_by_page(catalogue: Catalogue) -> None:
+    rejected = [fact(Instance("1", "1.1", f"{n:05}"), 1, FactKind.REJECTED) for n in range(1500)]
+    await asyncio.gather(*map(catalogue.decide, rejected))
+    assert [found async for found in catalogue.ruled(FactKind.REJECTED)] == rejected

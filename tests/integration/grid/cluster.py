@@ -12,7 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cluster.nouns import Debt, Fact, Instance, Membership, Provenance, SiteIdentity
+from cluster.nouns import Debt, Fact, FactKind, Instance, Membership, Provenance, SiteIdentity
 from cluster.settings import Upkeep, Writing
 from storage_node.catalogue.feed import Change
 from storage_node.catalogue.matching import Query
@@ -141,6 +141,11 @@ class FailingCatalogue:
 
     async def changes(self, after: str | None, limit: int) -> Sequence[Change]:
         return await self._within("changes", lambda: self._catalogue.changes(after, limit))
+
+    async def ruled(self, kind: FactKind, *, after: str = "") -> AsyncGenerator[Fact]:
+        await self._within("ruled", _nothing)
+        async for fact in self._catalogue.ruled(kind, after=after):
+            yield fact
 
     async def counts(self) -> Counts:
         return await self._within("counts", self._catalogue.counts)

@@ -21,6 +21,12 @@ def upgrade() -> None:
         op.add_column(table, sa.Column(column, sa.Text, nullable=False, server_default=""))
     op.add_column("facts", sa.Column("number", sa.Integer, nullable=False, server_default="0"))
     op.create_index("facts_by_number", "facts", ["number"])
+    op.create_index(
+        "facts_that_hold",
+        "facts",
+        ["kind", "study_instance_uid", "series_instance_uid", "sop_instance_uid"],
+        sqlite_where=sa.text("holds"),
+    )
     op.create_table(
         "former_patients",
         sa.Column("patient_key", sa.Text, primary_key=True),

@@ -30,6 +30,10 @@ def upgrade() -> None:
         op.execute(f"ALTER TABLE {table} ADD COLUMN added_in xid8 NOT NULL DEFAULT '0'")
         op.execute(f"ALTER TABLE {table} ALTER COLUMN added_in SET DEFAULT pg_current_xact_id()")
         op.execute(f"CREATE INDEX {table}_by_change ON {table} (added_in, {number})")
+    op.execute(
+        "CREATE INDEX facts_that_hold ON facts"
+        " (kind, study_instance_uid, series_instance_uid, sop_instance_uid) WHERE holds"
+    )
     key = 'text COLLATE "C" NOT NULL'
     op.execute(
         f"CREATE TABLE former_patients (patient_key {key}, study_instance_uid {key},"
