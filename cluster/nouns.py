@@ -158,11 +158,17 @@ class FactKind(enum.StrEnum):
     """What can be decided."""
 
     DELETED = "deleted"
-    """The instance is in no answer any more. Its bytes stay, for a time."""
+    """The instance is in no answer any more. Its bytes stay, for a time.
+
+    Details, where a version came back whose bytes had gone, and stays deleted: its `digest`.
+    """
     PURGED = "purged"
-    """It was deleted, and its bytes go."""
+    """It was deleted, and its bytes go.
+
+    Details: the `digests` of the versions that go, a space between two; `order`, the highest of theirs.
+    """
     REVIVED = "revived"
-    """It was deleted, and is in answers again."""
+    """It was deleted, and is in answers again. Details as of a deletion."""
     REJECTED = "rejected"
     """A rejection note names the instance (IHE RAD IOCM): it is in no answer, also when it is sent again.
 

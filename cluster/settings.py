@@ -5,6 +5,7 @@ A mistake is told by file, key and what was expected; nothing is guessed.
 
 from __future__ import annotations
 
+import enum
 import re
 import tomllib
 from pathlib import Path
@@ -152,6 +153,23 @@ class Changes(_Table):
     """How often it is looked whether something came."""
     study_complete_after_s: Seconds = 60.0
     """A study of which nothing new came for so long is complete."""
+
+
+class Resend(enum.StrEnum):
+    """What becomes of an instance that was deleted, when it is sent again."""
+
+    REVIVES = "revives"
+    """It is in answers again."""
+    STAYS_DELETED = "stays_deleted"
+    """It is kept like what was deleted: in no answer, until somebody takes the deletion back."""
+
+
+class Deletion(_Table):
+    """What becomes of what is deleted."""
+
+    trash_days: Annotated[float, Field(ge=0)] = 30.0
+    """How long a deletion can be taken back; then the bytes go."""
+    resend: Resend = Resend.REVIVES
 
 
 class Site(_Table):
@@ -338,6 +356,7 @@ class Settings(_Table):
     writing: Writing = Writing()
     upkeep: Upkeep = Upkeep()
     changes: Changes = Changes()
+    deletion: Deletion = Deletion()
     minio_binary: Path | None = None
     """MinIO's program, for `atria up --sites minio`; found in `servers/` or PATH when it is not set."""
     sites: tuple[Site, ...] = ()

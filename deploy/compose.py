@@ -45,7 +45,7 @@ def grid(settings: Settings) -> Grid:
 
     roster = RecordRoster(settings)
     opened = [roster.open(membership) for membership in roster.memberships().values()]
-    return Grid(opened, settings.writing, roster=roster)
+    return Grid(opened, settings.writing, roster=roster, deletion=settings.deletion)
 
 
 @asynccontextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from hashlib import blake2b
+from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
 from cluster.nouns import FactKind, Topic, time_text
@@ -102,6 +103,28 @@ def is_hidden(facts: Iterable[Fact]) -> bool:
     return (deletion is not None and deletion.kind is not FactKind.REVIVED) or (
         rejection is not None and rejection.kind is FactKind.REJECTED
     )
+
+
+def purged(facts: Iterable[Fact]) -> frozenset[str]:
+    """Return the digests of an instance's versions whose bytes have gone, or go, and did not come back since.
+
+    A purge names the versions that go. Where anything else was decided with the same epoch it never held, and
+    none goes by it. What was decided later names the version that came back with it.
+
+    Parameters
+    ----------
+    facts : iterable of Fact
+        All that are known about the instance, not only those that hold.
+    """
+    decided = sorted((fact for fact in facts if fact.kind.topic is Topic.DELETION), key=authority)
+    gone: set[str] = set()
+    for _, of_epoch in groupby(decided, key=lambda fact: fact.epoch):
+        same = tuple(of_epoch)
+        if same[-1].kind is FactKind.PURGED:
+            gone.update(digest for fact in same for digest in (fact.detail("digests") or "").split())
+        else:
+            gone.difference_update(filter(None, (fact.detail("digest") for fact in same)))
+    return frozenset(gone)
 
 
 def chosen(facts: Iterable[Fact]) -> str | None:

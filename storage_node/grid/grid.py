@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import structlog
 
+from cluster.settings import Deletion
 from storage_node.catalogue.protocol import Row
 from storage_node.grid import facts, keys, rows
 from storage_node.grid.find import Finding
@@ -70,6 +71,8 @@ class Grid:
         W, and the limits of what is asked of a site.
     roster : Roster or None
         The cluster's record of its sites: which was replaced, which is being filled. None if none ever is.
+    deletion : Deletion, optional
+        What becomes of what is deleted.
     now : callable
         Returns the time, aware.
     new_name : callable
@@ -87,9 +90,11 @@ class Grid:
         writing: Writing,
         *,
         roster: Roster | None = None,
+        deletion: Deletion | None = None,
         now: Callable[[], datetime] = _now,
         new_name: Callable[[], str] = _new_name,
     ) -> None:
+        self.deletion = deletion or Deletion()
         self.quorum = Quorum(len(sites), writing.copies_before_success)
         self.sites = Sites(sites, writing, roster=roster, now=now)
         self.tasks = Tasks()
@@ -100,6 +105,7 @@ class Grid:
             straggler_grace_s=writing.straggler_grace_s,
             now=now,
             new_name=new_name,
+            resend=self.deletion.resend,
         )
         self._reader = Reader(self.sites, hedge_after_s=writing.hedge_after_s, on_bad_copy=self._on_bad_copy)
         self._writing = writing
@@ -223,7 +229,10 @@ class Grid:
         NotEnoughSites
             Fewer than R sites say what was decided before, or fewer than W took the fact: it is not decided,
             though some sites may know of it.
+        Gone
+            It is to be revived, and was purged.
         """
+        since = self.now()
         voters = {site.name for site in self.sites.voters()}
         known, reasons = await self._ask_each(self.sites.up(), lambda site: site.catalogue.facts_of(subject))
         if len(voters & known.keys()) < self.quorum.read:
@@ -231,7 +240,7 @@ class Grid:
         fact = facts.decision(
             subject, known.values(), kind, by=by, at=self.now(), reason=reason, details=details
         )
-        await self.writer.decide(fact)
+        await self.writer.decide(fact, since=since)
         log.info("fact.decided", kind=fact.kind, epoch=fact.epoch, digest=fact.digest)
         return fact
 

@@ -31,7 +31,9 @@ Put: TypeAlias = Callable[["GridSite"], Awaitable[str]]
 
 FRESH_S: Final = 1800.0
 """How long ago an object may have been put when its row is confirmed. One without a row is collected at an
-age of `Upkeep.orphan_grace_h`, an hour at least: a process that stood still for so long may have lost it."""
+age of `Upkeep.orphan_grace_h`, an hour at least: a process that stood still for so long may have lost it.
+
+So long may a decision take, too: what was purged is not removed before (`storage_node.upkeep.collection`)."""
 
 
 class Record(Protocol):
@@ -79,6 +81,8 @@ class VersionRecord:
     now: Callable[[], datetime]
     met: dict[str, Sequence[Fact]] = field(default_factory=dict)
     """The facts that the row met, at each site that has confirmed it."""
+    again_at: datetime | None = None
+    """When the row is added once more, of which there was one whose copy had gone; None if it is not."""
     _put: dict[str, tuple[str, datetime]] = field(default_factory=dict)
     """Where the object is, and when it was put there, at each site that has it."""
 
@@ -91,18 +95,39 @@ class VersionRecord:
         """Return the note that a site is owed the version."""
         return Debt(site, self.row.version.instance, self.row.version.digest)
 
+    @property
+    def put_since(self) -> datetime:
+        """When the first of the objects was put."""
+        return min(put_at for _, put_at in self._put.values())
+
+    def again(self, order: int) -> VersionRecord:
+        """Return the same, whose objects are put already, and whose row is to have this order at least."""
+        row = replace(self.row, order=order)
+        return replace(self, row=row, met={}, again_at=self.now())
+
+    def has_put(self, site: GridSite) -> bool:
+        """Return whether the object is at a site."""
+        return site.name in self._put
+
     async def put(self, site: GridSite) -> None:
-        """Put the object (see `Record.put`)."""
-        self._put[site.name] = await self.put_object(site), self.now()
+        """Put the object, if it is not there (see `Record.put`)."""
+        if not self.has_put(site):
+            self._put[site.name] = await self.put_object(site), self.now()
 
     async def add(self, site: GridSite, order: int, debts: Sequence[Debt]) -> int:
-        """Add the row; it names the copy that was put just now, or one verified since (see `Record.add`)."""
+        """Add the row; it names the copy that was put just now, or one verified since (see `Record.add`).
+
+        Where there had been none, none was verified: it was only looked for. The row must name ours then.
+        """
         key, put_at = self._put[site.name]
         check_fresh(site, put_at, self.now())
         version = replace(self.row.version, key=key)
-        row = replace(self.row, version=version, order=order)
-        met = await self.sites.ask(site, site.catalogue.add(row, debts, verified_at=put_at))
+        row = replace(self.row, version=version, order=max(order, self.row.order))
+        verified_at = self.again_at or put_at
+        met = await self.sites.ask(site, site.catalogue.add(row, debts, verified_at=verified_at))
         check_fresh(site, put_at, self.now())
+        if self.again_at is not None and met.key != key:
+            raise SiteFailed(site.name, f"its row names {met.key}, looked for later than we put ours")
         self.met[site.name] = met.facts
         return met.order
 
@@ -119,6 +144,9 @@ class FactRecord:
     fact: Fact
     name: str
     """Random, for a key beside its own."""
+    since: datetime
+    """When what the decision rests on was found out, or began to be."""
+    now: Callable[[], datetime]
 
     @property
     def digest(self) -> str:
@@ -145,7 +173,9 @@ class FactRecord:
 
     async def add(self, site: GridSite, order: int, debts: Sequence[Debt]) -> int:
         """Add the row; the order is always 0 (see `Record.add`)."""
+        check_current(site, self.since, self.now())
         await self.sites.ask(site, site.catalogue.decide(self.fact, debts))
+        check_current(site, self.since, self.now())
         return order
 
     async def settle(self, debtor: str, at: GridSite, order: int) -> None:  # noqa: ARG002  # facts have none
@@ -162,6 +192,17 @@ def check_fresh(site: GridSite, put_at: datetime, now: datetime) -> None:
     """
     if (age_s := (now - put_at).total_seconds()) > FRESH_S:
         raise SiteFailed(site.name, f"its object was put {age_s:.0f} s ago, and may have been collected")
+
+
+def check_current(site: GridSite, since: datetime, now: datetime) -> None:
+    """Check that a decision does not rest on what was found out so long ago that bytes may have gone since.
+
+    Raises
+    ------
+    SiteFailed
+    """
+    if (age_s := (now - since).total_seconds()) > FRESH_S:
+        raise SiteFailed(site.name, f"what was decided rests on what was known {age_s:.0f} s ago")
 
 
 async def put_at(

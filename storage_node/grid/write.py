@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import prometheus_client
 import structlog
 
+from cluster.nouns import FactKind
 from storage_node.grid import facts
 from storage_node.grid.arrival import Stored
 from storage_node.grid.driver import Driver
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from cluster.nouns import Fact
+    from cluster.settings import Resend
     from storage_node.catalogue.protocol import Row
     from storage_node.grid.plan import Acknowledge
     from storage_node.grid.quorum import Quorum
@@ -73,6 +75,8 @@ class Writer:
         Returns the time, aware.
     new_name : callable
         Returns a random name.
+    resend : Resend
+        What becomes of an instance that was deleted, when it is stored again.
     """
 
     def __init__(
@@ -84,6 +88,7 @@ class Writer:
         straggler_grace_s: float,
         now: Callable[[], datetime],
         new_name: Callable[[], str],
+        resend: Resend,
     ) -> None:
         self.sites = sites
         self.quorum = quorum
@@ -92,6 +97,7 @@ class Writer:
         self.lagging: Counter[str] = Counter()
         self._now = now
         self._new_name = new_name
+        self._resend = resend
 
     def worth_trying(self) -> tuple[GridSite, ...]:
         """Return the sites to write to now: those that take writes, without those that lag if that is enough.
@@ -119,7 +125,7 @@ class Writer:
         }
 
     async def write(self, row: Row, tried: Sequence[GridSite], put: Put) -> Stored:
-        """Write one version to the end. An instance that was deleted is revived by it.
+        """Write one version to the end. An instance that was deleted is revived by it, or stays deleted.
 
         Parameters
         ----------
@@ -139,15 +145,21 @@ class Writer:
             raise outcome
         return outcome
 
-    async def decide(self, fact: Fact) -> None:
+    async def decide(self, fact: Fact, *, since: datetime) -> None:
         """Write one fact to the end.
+
+        Parameters
+        ----------
+        fact : Fact
+        since : datetime
+            When it began to be found out what the decision rests on.
 
         Raises
         ------
         NotEnoughSites
             It is not decided, though some sites may know of it: once they tell the others, it is.
         """
-        record = FactRecord(self.sites, fact, self._new_name())
+        record = FactRecord(self.sites, fact, self._new_name(), since, self._now)
         outcome = await asyncio.shield(self.tasks.spawn(self._drive(record, self.worth_trying())))
         if isinstance(outcome, NotEnoughSites):
             raise outcome
@@ -157,21 +169,28 @@ class Writer:
         outcome = await self._drive(record, tried)
         if isinstance(outcome, NotEnoughSites):
             return outcome
+        order = facts.order_above_purged(record.met, record.digest)
+        if order is not None:
+            record = record.again(max(order, outcome.order))
+            outcome = await self._drive(record, [site for site in tried if record.has_put(site)])
+            if isinstance(outcome, NotEnoughSites):
+                return outcome
         refusal = await self._see_to_it_that_it_is_shown(record)
         return refusal or Stored(row.version, outcome.copies, outcome.owed)
 
     async def _see_to_it_that_it_is_shown(self, record: VersionRecord) -> NotEnoughSites | None:
-        """Write the fact, if one is needed, by which the version can be had: success must mean that."""
+        """Write the fact, if one is needed, by which success means what the settings say that it does."""
         by = record.row.provenance.calling_ae
-        fact = facts.to_be_shown(record.met, by=by, at=self._now())
+        fact = facts.to_be_shown(record.digest, record.met, by=by, at=self._now(), resend=self._resend)
         if fact is None:
             return None
         try:
-            await self.decide(fact)
+            await self.decide(fact, since=record.put_since)
         except NotEnoughSites as refusal:
             return refusal
-        _REVIVED.inc()
-        log.info("write.revived", digest=record.digest, epoch=fact.epoch)
+        if fact.kind is FactKind.REVIVED:
+            _REVIVED.inc()
+        log.info(f"write.{fact.kind.value}", digest=record.digest, epoch=fact.epoch)
         return None
 
     async def _drive(self, record: Record, tried: Sequence[GridSite]) -> Acknowledge | NotEnoughSites:
