@@ -15,6 +15,7 @@ from storage_node.upkeep.anti_entropy import AntiEntropy
 from storage_node.upkeep.collection import Collection
 from storage_node.upkeep.fill import Fill
 from storage_node.upkeep.listing import Listing
+from storage_node.upkeep.purging import Purging
 from storage_node.upkeep.rebuild import Rebuild
 from storage_node.upkeep.repair import Repair
 from storage_node.upkeep.scrub import Scrub
@@ -54,6 +55,7 @@ async def run(
         Fill(grid, upkeep, roster),
         anti_entropy,
         Listing(grid, upkeep),
+        Purging(grid, upkeep),
         Collection(grid, upkeep),
         Scrub(grid, upkeep),
     )

@@ -74,7 +74,9 @@ def _print_table(found: Verification) -> None:
         table.add_row(site.site, state, str(site.rows), str(site.objects), missing, facts, str(site.debts))
     out.print(table)
     if found.complete:
-        out.print(f"[green]Each of {found.versions} instances is at every site.[/]")
+        out.print(f"[green]Each of {found.versions - found.purged} instances is at every site.[/]")
+        if found.purged:
+            out.print(f"{found.purged} more were purged, and only their rows are left.")
         return
     out.print(f"[red]Not each of {found.versions} instances was found at every site.[/]")
     if away := [site.site for site in found.sites if not site.up]:

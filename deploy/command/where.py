@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from cluster.settings import Settings
     from storage_node.upkeep.where import FactAt, VersionAt, Whereabouts
+
+_STYLES: Final = {"ok": "green", "purged": "yellow"}
 
 SopUid = Annotated[str, typer.Argument(metavar="SOP_UID", help="SOP Instance UID.", show_default=False)]
 
@@ -95,7 +97,7 @@ def _version(version: VersionAt, *, is_current: bool) -> Table:
         box=box.SIMPLE_HEAD,
     )
     for copy in version.copies:
-        state = f"[{'green' if copy.state == 'ok' else 'red'}]{copy.state}[/]"
+        state = f"[{_STYLES.get(copy.state, 'red')}]{copy.state}[/]"
         verified = f"{copy.verified_at:%Y-%m-%d %H:%M:%S}" if copy.verified_at else ""
         table.add_row(copy.site, state, str(copy.size_bytes), verified, copy.key)
     return table

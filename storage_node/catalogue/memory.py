@@ -12,7 +12,7 @@ from operator import xor
 
 from cluster.nouns import Debt, Fact, FactKind, Instance, Level, Provenance, SiteIdentity
 from storage_node.catalogue.feed import Added, Change, cursor_of, place_of
-from storage_node.catalogue.matching import Query, matches
+from storage_node.catalogue.matching import Query
 from storage_node.catalogue.memory_view import View
 from storage_node.catalogue.protocol import CatalogueUnavailable, Counts, Entry, Match, Met, Row, StudySummary
 from storage_node.catalogue.views import authority, currency, fact_fingerprint, row_fingerprint, rulings

@@ -1,5 +1,7 @@
 """Collection removes what no row names: objects of writes that were not acknowledged, and unfinished uploads.
 
+The row of a version that was purged names nothing (`storage_node.upkeep.purging`).
+
 That it never takes what was acknowledged, or is about to be:
 
 1. All sites are up and none is being filled, or nothing is removed. A key is garbage only if no catalogue of
@@ -15,6 +17,15 @@ That it never takes what was acknowledged, or is about to be:
    was there before the rows were read; if not, none will come for this object: whoever sends the instance
    again, an old orphan, say, puts it anew first, as only a row that is there saves a put (design, rule 6).
    That put is either before the look, which then sees a young object, or after it, which is case 2.
+
+4. A purge counts once it has settled: each site has known of it for longer than any decision takes
+   (`storage_node.upkeep.purged`). The facts are read after the look, too. Whoever was told that the instance
+   is there decided so before, and at W sites: a revival of the purge's own epoch then holds over it, and no
+   bytes go. Or he knew of the purge, and that can only be who stored the instance again (a decision by hand
+   is refused): what he put is young, or came after the look, as in case 3; what he was told rests on it, as
+   no acknowledgement comes later than `FRESH_S` after the put; and W sites know by then that the version is
+   back, so that its row names it again. Other versions of the instance, which did not come back, stay gone:
+   the row of what came back is above theirs, and no answer names them.
 
 The age is the store's clock against ours. A clock that is wrong by less than the grace does no harm.
 """
@@ -35,16 +46,20 @@ from storage_node.grid.sites import SiteFailed
 from storage_node.site.protocol import ObjectFault, ObjectMissing
 from storage_node.upkeep.notes import FOUND, MENDED
 from storage_node.upkeep.pace import all_of
+from storage_node.upkeep.presence import NotNow, all_voting
+from storage_node.upkeep.purged import SettledPurges
 from storage_node.upkeep.rounds import Rounds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from cluster.settings import Upkeep
+    from storage_node.catalogue.protocol import Entry
     from storage_node.grid.grid import Grid
     from storage_node.grid.sites import GridSite
     from storage_node.site.protocol import StoredObject
     from storage_node.upkeep.rounds import Progress
+    from storage_node.upkeep.studies import Name
 
 _VERSION_KEY: Final = re.compile(r"[^_/][^/]*/[^/]+/[^/]+/[0-9a-f]{32,64}(~[0-9a-f]+)?\.(dcm|json)")
 """What the keys of versions and manifests look like; and of streams that began without an instance:"""
@@ -67,10 +82,6 @@ class Report:
     """Uploads that were never finished, and were removed."""
     why_not: str = ""
     """Why objects were not looked at, or not all; empty when they were."""
-
-
-class _NotNow(Exception):
-    """Not every site can be asked: nothing more may be removed."""
 
 
 @dataclass(slots=True)
@@ -106,6 +117,7 @@ class Collection:
     def __init__(self, grid: Grid, upkeep: Upkeep) -> None:
         self._sites = grid.sites
         self._now = grid.now
+        self._purges = SettledPurges(grid.sites, grid.now)
         self._interval_s = upkeep.collection_interval_s
         self._grace = timedelta(hours=upkeep.orphan_grace_h)
         self.rounds = Rounds("collection", self.run_once, grid.now)
@@ -118,23 +130,18 @@ class Collection:
         """Collect at all sites; uploads at those that are up, objects only if all are."""
         before = self._now() - self._grace
         tally = _Tally(progress)
+        self._purges.begin_round()
         uploads = sum(await all_of(self._sweep(site, before) for site in self._sites.up()))
         why_not = ""
         try:
-            for site in self._all_voting():
+            for site in all_voting(self._sites):
                 await self._collect(site, before, tally)
-        except _NotNow as reason:
+        except NotNow as reason:
             why_not = str(reason)
             log.warning("collection.interrupted", reason=why_not)
         if tally.removed or uploads:
             log.info("collection.done", removed=tally.removed, uploads=uploads)
         return Report(tally.looked_at, tally.removed, tally.kept, uploads, why_not)
-
-    def _all_voting(self) -> Sequence[GridSite]:
-        for name, health in self._sites.health().items():
-            if not health.votes:
-                raise _NotNow(f"site {name}: {health.why}")
-        return self._sites.voters()
 
     async def _sweep(self, site: GridSite, before: datetime) -> int:
         try:
@@ -153,7 +160,7 @@ class Collection:
                     if folder != keys.FACTS:
                         await self._collect_folder(site, folder, before, tally)
         except SiteFailed as error:
-            raise _NotNow(str(error)) from error
+            raise NotNow(str(error)) from error
 
     async def _collect_folder(self, site: GridSite, folder: str, before: datetime, tally: _Tally) -> None:
         """Remove what is garbage in one folder: that of a study, as a rule."""
@@ -187,7 +194,7 @@ class Collection:
         return found if found.modified_at < before else None
 
     async def _remove(self, site: GridSite, found: StoredObject, tally: _Tally) -> None:
-        self._all_voting()
+        all_voting(self._sites)
         FOUND.labels(kind="orphan", site=site.name).inc()
         try:
             await self._sites.ask(site, site.objects.delete(found.key, found.version_id))
@@ -226,7 +233,7 @@ class Collection:
 
         Raises
         ------
-        _NotNow
+        NotNow
             Not every site says so.
         """
         named = _Named()
@@ -234,27 +241,42 @@ class Collection:
         studies: Iterable[str | None] = (study,)
         if study is None and folder != keys.STREAMS:
             studies = await self._cut(folder)
-        for site in self._all_voting():
-            try:
-                for uid in studies:
-                    async for entry in asked(self._sites, site, site.catalogue.walk(uid)):
-                        if entry.key.startswith(f"{folder}/"):  # of `_streams`, that is few of very many
-                            named.keys.add(entry.key)
-                        if entry.is_streamed:
-                            key = keys.manifest_key(entry.instance, entry.digest)
-                            named.manifests.add(key.removesuffix(".json"))
-            except SiteFailed as error:
-                raise _NotNow(str(error)) from error
+        try:
+            for uid in studies:
+                await self._name(folder, uid, named)
+        except SiteFailed as error:
+            raise NotNow(str(error)) from error
         return named
+
+    async def _name(self, folder: str, study: str | None, named: _Named) -> None:
+        """Add what the rows of a study name in a folder; or, in `_streams`, those of all studies."""
+        gone: dict[str, frozenset[Name]] = {}
+
+        async def has_gone(entry: Entry) -> bool:
+            uid = entry.instance.study_instance_uid
+            if uid not in gone:
+                gone[uid] = await self._purges.of_study(uid)
+            return (entry.instance, entry.digest) in gone[uid]
+
+        for site in all_voting(self._sites):
+            async for entry in asked(self._sites, site, site.catalogue.walk(study)):
+                is_here = entry.key.startswith(f"{folder}/")  # in `_streams`, that is few of very many
+                if (is_here or study is not None) and await has_gone(entry):
+                    continue
+                if is_here:
+                    named.keys.add(entry.key)
+                if entry.is_streamed:
+                    key = keys.manifest_key(entry.instance, entry.digest)
+                    named.manifests.add(key.removesuffix(".json"))
 
     async def _cut(self, folder: str) -> list[str]:
         """Return the studies whose UIDs were cut to the name of this folder (`keys.file_name`)."""
         uids: set[str] = set()
-        for site in self._all_voting():
+        for site in all_voting(self._sites):
             try:
                 async for summary in asked(self._sites, site, site.catalogue.studies()):
                     if keys.study_folder(summary.study_instance_uid) == folder:
                         uids.add(summary.study_instance_uid)
             except SiteFailed as error:
-                raise _NotNow(str(error)) from error
+                raise NotNow(str(error)) from error
         return sorted(uids)

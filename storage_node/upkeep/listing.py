@@ -1,9 +1,9 @@
 """Listing compares each site's bucket with its catalogue: rows that lack their object, facts without a row.
 
-An object that is gone behind Atria's back, or is of another size, is a debt of that site; so is a fact or a
-manifest whose bytes are wrong: these are small, and read each time. A fact's object that has no row gets its
-row again: what was decided is true wherever it is found (design, rule 4). Nothing is removed here; objects
-that have no row are the business of `storage_node.upkeep.collection`.
+An object that is gone behind Atria's back, or is of another size, is a debt of that site, unless it was
+purged; so is a fact or a manifest whose bytes are wrong: these are small, and read each time. A fact's object
+that has no row gets its row again: what was decided is true wherever it is found (design, rule 4). Nothing is
+removed here; objects that have no row are the business of `storage_node.upkeep.collection`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from storage_node.upkeep.notes import FOUND, MENDED, note
 from storage_node.upkeep.pace import all_of
 from storage_node.upkeep.rounds import Rounds
 from storage_node.upkeep.small_objects import has_fact, has_manifest
+from storage_node.upkeep.studies import gone
 
 if TYPE_CHECKING:
     from cluster.settings import Upkeep
@@ -102,9 +103,13 @@ class Listing:
         """Look for the objects of a study's rows; `known` is told of its facts."""
         entries = [entry async for entry in asked(self._sites, site, site.catalogue.walk(uid))]
         facts = await self._sites.ask(site, site.catalogue.facts_in(uid))
+        purged = gone(facts)
         listed = await self._listed(site, f"{keys.study_folder(uid)}/") if entries else {}
         suspected = [
-            entry for entry in entries if entry.is_streamed or listed.get(entry.key) != entry.size_bytes
+            entry
+            for entry in entries
+            if (entry.instance, entry.digest) not in purged
+            and (entry.is_streamed or listed.get(entry.key) != entry.size_bytes)
         ]
         debts = [
             Debt(site.name, entry.instance, entry.digest)

@@ -23,8 +23,8 @@ FOUND = Counter(
 )
 MENDED = Counter(
     "atria_upkeep_mended_total",
-    "What was put right at a site: version, fact (repair and fill), relocated (an object that could not be"
-    " written at its key), fact_row (listing), orphan and upload (removed by collection)",
+    "What was put right at a site: version, fact, row (repair and fill), relocated (an object that could not"
+    " be written at its key), fact_row (listing), orphan and upload (removed by collection)",
     ["kind", "site"],
 )
 

@@ -18,6 +18,7 @@ import structlog
 from prometheus_client import Counter
 
 from cluster.nouns import Debt
+from storage_node.catalogue.views import purged
 from storage_node.grid import rows
 from storage_node.grid.read import NoCopy
 from storage_node.grid.record import check_fresh
@@ -61,7 +62,7 @@ class Outcome(enum.StrEnum):
 
 
 class _Unknown(Exception):
-    """No catalogue that answers knows what is owed, and not all answer."""
+    """Not all catalogues answer, and what the others say is not enough."""
 
 
 class Paying:
@@ -107,12 +108,18 @@ class Paying:
 
     async def _pay(self, debt: Debt, *, unless_held: bool) -> Outcome:
         site = self._sites[debt.site]
-        rows_at = await self._grid.rows_at_sites(debt.instance)
+        rows_at, facts_at = await asyncio.gather(
+            self._grid.rows_at_sites(debt.instance), self._grid.facts_at_sites(debt.instance)
+        )
         versions = {row.version.digest: row for row in rows.merge(rows_at.values())}
-        if debt.digest in versions:
-            return await self._pay_version(versions[debt.digest], site, rows_at, unless_held=unless_held)
-        facts_at = await self._grid.facts_at_sites(debt.instance)
         facts = {fact.digest: fact for known in facts_at.values() for fact in known}
+        if debt.digest in versions:
+            row = versions[debt.digest]
+            if debt.digest not in purged(facts.values()):
+                return await self._pay_version(row, site, rows_at, unless_held=unless_held)
+            self._check_said_by_all(site, facts_at.keys())
+            await self._pay_row(row, site, rows_at)
+            return Outcome.PAID
         if debt.digest in facts:
             await self._pay_fact(facts[debt.digest], debt, site)
             return Outcome.PAID
@@ -146,11 +153,10 @@ class Paying:
         self, row: Row, site: GridSite, at_sites: Mapping[str, Sequence[Row]], *, unless_held: bool
     ) -> Outcome:
         version = row.version
-        own = next((there.version.key for there in at_sites.get(site.name, ()) if _is_of(there, row)), None)
         async with self._turns[site.name]:
             if unless_held and await self._holds(site, row):
                 return Outcome.HELD
-            key = await self._copying.version(row, site, own or version.key)
+            key = await self._copying.version(row, site, _key_at(site, row, at_sites))
             verified_at = self._now()
         await self._give_facts(version.instance, site)
         check_fresh(site, verified_at, self._now())
@@ -160,6 +166,24 @@ class Paying:
         await self._at_all(lambda other: other.catalogue.settle(site.name, held))
         MENDED.labels(kind="version", site=site.name).inc()
         return Outcome.PAID
+
+    async def _pay_row(self, row: Row, site: GridSite, at_sites: Mapping[str, Sequence[Row]]) -> None:
+        """Give a site the row of what was purged, after the facts that say so: the object has gone."""
+        await self._give_facts(row.version.instance, site)
+        placed = replace(row, version=replace(row.version, key=_key_at(site, row, at_sites)))
+        held = await self._add(placed, site, at_sites, _NOT_VERIFIED)
+        await self._at_all(lambda other: other.catalogue.settle(site.name, held))
+        MENDED.labels(kind="row", site=site.name).inc()
+
+    def _check_said_by_all(self, site: GridSite, answered: Set[str]) -> None:
+        """Check that each other site has said what was decided: that it came back since, perhaps.
+
+        Raises
+        ------
+        _Unknown
+        """
+        if missing := set(self._sites.names) - {site.name} - answered:
+            raise _Unknown(f"site {', '.join(sorted(missing))} does not say whether it was purged")
 
     async def _holds(self, site: GridSite, row: Row) -> bool:
         there = await self._sites.ask(site, site.catalogue.rows_of(row.version.instance))
@@ -235,6 +259,12 @@ def _unpaid(debt: Debt, reason: str, outcome: Outcome) -> Outcome:
     else:
         log.warning("repair.not_paid", site=debt.site, digest=debt.digest, reason=reason)
     return outcome
+
+
+def _key_at(site: GridSite, row: Row, at_sites: Mapping[str, Sequence[Row]]) -> str:
+    """Return the key that the site's own row names, or else that of the others."""
+    own = (there.version.key for there in at_sites.get(site.name, ()) if _is_of(there, row))
+    return next(own, row.version.key)
 
 
 def _is_of(one: Row, other: Row) -> bool:

@@ -17,6 +17,7 @@ import structlog
 from prometheus_client import Counter
 
 from cluster.nouns import Debt
+from storage_node.catalogue.views import purged
 from storage_node.grid.read import BadCopy
 from storage_node.grid.sites import SiteFailed
 from storage_node.site.protocol import ObjectFault, ObjectMissing
@@ -164,7 +165,7 @@ class Scrub:
         await self._sites.ask(one.site, one.site.catalogue.verified(one.right, began))
 
     async def is_right(self, site: GridSite, entry: Entry) -> bool:
-        """Read one site's copy of a version; return whether it is there, and right.
+        """Read one site's copy of a version; return whether it is there, and right, or was purged.
 
         Raises
         ------
@@ -179,6 +180,8 @@ class Scrub:
                 async for piece in pieces:
                     _READ_BYTES.labels(site=site.name).inc(len(piece))
         except (BadCopy, ObjectMissing, ObjectFault) as error:
+            if entry.digest in purged(await self._sites.ask(site, site.catalogue.facts_of(entry.instance))):
+                return True
             log.warning("scrub.bad_copy", site=site.name, digest=entry.digest, reason=str(error))
             return False
         _READ.labels(site=site.name).inc()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import structlog
 
 from cluster.nouns import Debt, Instance, Provenance
+from storage_node.catalogue.views import purged
 from storage_node.grid.paged import asked
 from storage_node.grid.sites import SiteFailed
 
@@ -52,6 +53,21 @@ class Held:
 
 def _names(facts: Iterable[Fact]) -> frozenset[Name]:
     return frozenset((fact.instance, fact.digest) for fact in facts)
+
+
+def by_subject(facts: Iterable[Fact]) -> dict[Instance, list[Fact]]:
+    """Return facts by what they are about."""
+    subjects: dict[Instance, list[Fact]] = {}
+    for fact in facts:
+        subjects.setdefault(fact.instance, []).append(fact)
+    return subjects
+
+
+def gone(facts: Iterable[Fact]) -> frozenset[Name]:
+    """Return the versions that were purged, by all facts about a study: those are rightly missing."""
+    return frozenset(
+        (instance, digest) for instance, about in by_subject(facts).items() for digest in purged(about)
+    )
 
 
 def owed(held: Mapping[str, Held]) -> list[Debt]:

@@ -18,7 +18,7 @@ from storage_node.grid.sites import SiteFailed
 from storage_node.site.protocol import ObjectFault, ObjectMissing
 from storage_node.upkeep.pace import all_of, each
 from storage_node.upkeep.small_objects import has_fact, has_manifest
-from storage_node.upkeep.studies import side_by_side
+from storage_node.upkeep.studies import gone, side_by_side
 
 if TYPE_CHECKING:
     from cluster.nouns import Fact
@@ -52,7 +52,7 @@ class SiteCheck:
     objects: int
     """Versions that have an object of the right size here; if bytes were read, of the right bytes."""
     missing: int
-    """Versions known anywhere that lack one of the two here."""
+    """Versions known anywhere that lack one of the two here; what was purged has its row alone."""
     facts_missing: int
     """Facts known anywhere that lack their row or their object here."""
     debts: int
@@ -65,6 +65,8 @@ class Verification:
 
     versions: int
     """Versions that any catalogue that could be reached knows."""
+    purged: int
+    """Those of them that were deleted so long ago that only their rows are left."""
     facts: int
     """Facts that any of them knows."""
     sites: tuple[SiteCheck, ...]
@@ -92,6 +94,8 @@ class _Item:
     entries: dict[str, Entry] = field(default_factory=dict)
     fact: Fact | None = None
     knowing: set[str] = field(default_factory=set)
+    is_gone: bool = False
+    """Whether it was purged: then its row is all that there is to be."""
 
 
 async def verify(grid: Grid, progress: Progress | None = None, *, deep: bool = False) -> Verification:
@@ -119,6 +123,7 @@ class _Verifying:
         self._tallies = {name: _Tally() for name in grid.sites.names}
         self._failed: set[str] = set()
         self._versions = 0
+        self._purged = 0
         self._facts = 0
         self._total = 0
 
@@ -133,9 +138,8 @@ class _Verifying:
             self._total = max(self._total, counts.versions)
         await each(self._items(), self._look_for, at_once=_READ_AT_ONCE if self._deep else _AT_ONCE)
         self._tell()
-        return Verification(
-            self._versions, self._facts, tuple(self._check(name) for name in self._sites.names)
-        )
+        checks = tuple(self._check(name) for name in self._sites.names)
+        return Verification(self._versions, self._purged, self._facts, checks)
 
     def _check(self, name: str) -> SiteCheck:
         tally, health = self._tallies[name], self._sites.health()[name]
@@ -162,6 +166,9 @@ class _Verifying:
                 for site in chosen:
                     if site.name not in self._failed:
                         await self._know(site, uid, items)
+                for name in gone(item.fact for item in items.values() if item.fact is not None):
+                    if name in items:
+                        items[name].is_gone = True
                 for name in sorted(items):
                     yield items[name]
 
@@ -192,6 +199,13 @@ class _Verifying:
                 self._tallies[site.name].facts += found and site.name in item.knowing
             return
         self._versions += 1
+        if item.is_gone:
+            self._purged += 1
+            for name in item.entries:
+                self._tallies[name].rows += 1
+                self._tallies[name].copies += 1
+            self._tell()
+            return
         found_at = await all_of(self._has_copy(site, item.entries) for site in up)
         for site, found in zip(up, found_at, strict=True):
             tally = self._tallies[site.name]

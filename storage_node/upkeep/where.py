@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from cluster.nouns import Instance, Level
 from storage_node.catalogue.matching import by_uids
-from storage_node.catalogue.views import is_hidden
+from storage_node.catalogue.views import is_hidden, purged
 from storage_node.grid import rows
 from storage_node.grid.paged import asked
 from storage_node.grid.sites import SiteFailed
@@ -33,7 +33,8 @@ class CopyAt:
 
     site: str
     state: str
-    """`ok`, or what is wrong: `no row`, `missing`, `wrong size`, `unreadable`, or why the site is down."""
+    """`ok`, `purged`, or what is wrong: `no row`, `missing`, `wrong size`, `unreadable`, or why the site is
+    down."""
     key: str = ""
     size_bytes: int = 0
     """Size of the object that is there."""
@@ -120,10 +121,15 @@ async def _whereabouts(grid: Grid, instance: Instance) -> Whereabouts:
     at_sites = await grid.rows_at_sites(instance)
     facts_at = await grid.facts_at_sites(instance)
     facts = {fact.digest: fact for known in facts_at.values() for fact in known}
+    gone = purged(facts.values())
+    versions = [
+        await _version_at(grid, row, is_gone=row.version.digest in gone)
+        for row in rows.merge(at_sites.values())
+    ]
     return Whereabouts(
         instance,
         is_hidden(facts.values()),
-        tuple([await _version_at(grid, row) for row in rows.merge(at_sites.values())]),
+        tuple(versions),
         tuple(
             FactAt(fact, tuple(name for name, known in facts_at.items() if fact in known))
             for fact in sorted(facts.values(), key=lambda fact: (-fact.epoch, fact.kind, fact.digest))
@@ -131,9 +137,9 @@ async def _whereabouts(grid: Grid, instance: Instance) -> Whereabouts:
     )
 
 
-async def _version_at(grid: Grid, row: Row) -> VersionAt:
+async def _version_at(grid: Grid, row: Row, *, is_gone: bool) -> VersionAt:
     names = grid.sites.names
-    copies = await all_of(_copy_at(grid, name, row) for name in names)
+    copies = await all_of(_copy_at(grid, name, row, is_gone=is_gone) for name in names)
     version = row.version
     return VersionAt(
         version.digest,
@@ -145,7 +151,7 @@ async def _version_at(grid: Grid, row: Row) -> VersionAt:
     )
 
 
-async def _copy_at(grid: Grid, name: str, row: Row) -> CopyAt:
+async def _copy_at(grid: Grid, name: str, row: Row, *, is_gone: bool) -> CopyAt:
     site, health = grid.sites[name], grid.sites.health()[name]
     if not health.up:
         return CopyAt(name, health.why)
@@ -153,7 +159,7 @@ async def _copy_at(grid: Grid, name: str, row: Row) -> CopyAt:
         entry = await _entry(grid, site, row)
         if entry is None:
             return CopyAt(name, "no row")
-        return await _look(grid, site, entry)
+        return await _look(grid, site, entry, is_gone=is_gone)
     except SiteFailed as error:
         return CopyAt(name, error.reason)
 
@@ -168,12 +174,12 @@ async def _entry(grid: Grid, site: GridSite, row: Row) -> Entry | None:
     return None
 
 
-async def _look(grid: Grid, site: GridSite, entry: Entry) -> CopyAt:
+async def _look(grid: Grid, site: GridSite, entry: Entry, *, is_gone: bool) -> CopyAt:
     state, size_bytes = "ok", 0
     try:
         size_bytes = (await grid.sites.ask(site, site.objects.head(entry.key))).size_bytes
     except ObjectMissing:
-        state = "missing"
+        state = "purged" if is_gone else "missing"
     except ObjectFault as fault:
         state = f"unreadable: {fault}"
     else:

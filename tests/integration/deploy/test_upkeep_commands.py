@@ -106,6 +106,6 @@ def test_the_status_page_of_upkeep_tells_of_its_rounds(running: Up) -> None:
         return found
 
     assert set(rounds()) == {
-        *("repair", "rebuild", "fill", "anti_entropy", "listing", "collection", "scrub"),
+        *("repair", "rebuild", "fill", "anti_entropy", "listing", "purging", "collection", "scrub"),
     }
     until(lambda: all("ended_at" in (rounds()[name] or {}) for name in ("repair", "anti_entropy")))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cluster.nouns import Debt, Fact, FactKind, Instance, Membership, Provenance, SiteIdentity
-from cluster.settings import Upkeep, Writing
+from cluster.settings import Deletion, Upkeep, Writing
 from storage_node.catalogue.feed import Change
 from storage_node.catalogue.matching import Query
 from storage_node.catalogue.memory import MemoryCatalogue
@@ -328,6 +328,7 @@ async def cluster(
     grace_s: float = 0.05,
     timeout_s: float = 5.0,
     hedge_after_s: float = 0.5,
+    deletion: Deletion | None = None,
     now: Callable[[], datetime] = utc_now,
 ) -> AsyncIterator[Cluster]:
     """Run a grid over three sites: of files and SQLite below a folder, or of memory."""
@@ -343,6 +344,7 @@ async def cluster(
         [GridSite(name, site.objects, site.catalogue, roster.places[name]) for name, site in sites.items()],
         writing(straggler_grace_s=grace_s, site_timeout_s=timeout_s, hedge_after_s=hedge_after_s),
         roster=roster,
+        deletion=deletion,
         now=now,
     )
     await grid.start()

@@ -215,7 +215,9 @@ async def test_a_debt_stays_if_anything_fails(method: str, fault: Fault) -> None
         c["c"].fail(fault, method)
         await Repair(c.grid, UPKEEP).run_once()
         if method != "settle":  # which has failed at one of three sites only
-            assert ("c", digest) in await c["a"].debts() & await c["b"].debts()
+            # Whose answer is lost has the fact all the same, and may be given the version then.
+            stays = fact.digest if method == "decide" else digest
+            assert ("c", stays) in await c["a"].debts() & await c["b"].debts()
         await c.heal()
         await c.repair()
         await c.check_everywhere(digest)
