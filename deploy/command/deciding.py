@@ -1,90 +1,197 @@
-"""What `atria delete` and `atria revive` have in common."""
+"""What `atria delete` and `atria undelete` have in common: they show, ask, decide, and tell."""
 
 from __future__ import annotations
 
 import getpass
 import json
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
 
 import typer
 
+from deploy.command import selecting
 from deploy.command.console import console
 from deploy.command.run import run
+from deploy.command.selecting import SHOWN, number
 from deploy.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from cluster.nouns import FactKind, Instance
+    from cluster.nouns import Fact, FactKind
     from cluster.settings import Settings
-    from storage_node.upkeep.deciding import Decided
+    from storage_node.upkeep.deciding import Decided, Part
+    from storage_node.upkeep.selecting import Selection
 
-Uids = Annotated[
-    list[str],
-    typer.Argument(metavar="UID…", help="Study, Series or SOP Instance UIDs.", show_default=False),
-]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+@dataclass(slots=True)
+class Survey:
+    """What a decision would change."""
+
+    selected: selecting.Selected
+    first: list[Part] = field(default_factory=list)
+    """As many of the studies as are shown."""
+    studies: int = 0
+    series: int = 0
+    instances: int = 0
+    size_bytes: int = 0
+    kept: int = 0
+    """Instances that are under retention."""
+    retained: dict[Fact, None] = field(default_factory=dict)
+    """By what they are: as many as are shown."""
+    purged: int = 0
+
+    def add(self, part: Part) -> None:
+        """Count what is concerned of one study."""
+        if part.instances and len(self.first) < SHOWN:
+            self.first.append(part)
+        self.studies += bool(part.instances)
+        self.series += part.series
+        self.instances += part.instances
+        self.size_bytes += part.size_bytes
+        self.kept += part.kept
+        for fact in part.retained[: SHOWN - len(self.retained)]:
+            self.retained[fact] = None
+        self.purged += part.purged
 
 
 def decide(
-    settings: Settings, uids: Sequence[str], kind: FactKind, *, reason: str, yes: bool, as_json: bool
+    settings: Settings,
+    of: Selection,
+    kind: FactKind,
+    *,
+    reason: str,
+    yes: bool,
+    as_json: bool,
+    skip_retained: bool = False,
 ) -> None:
-    """Ask, decide, and say what came of it.
+    """Show what is concerned, ask, decide, and say what came of it.
 
-    The exit code is 1 where not all was decided, or a UID stands for nothing.
+    The exit code is 1 where not all was decided, or something that was named stands for nothing.
 
     Raises
     ------
     UserError
-        There is no such instance, or no catalogue answers.
+        It concerns nothing, or what is under retention, or no catalogue answers.
     """
-    concerned = run(_concerned(settings, uids, kind))
-    chosen = sorted({instance for found in concerned.values() for instance in found})
-    nothing = [uid for uid, found in concerned.items() if not found]
-    unknown = f"nothing of {', '.join(nothing)} can be {kind}: no such instance is known, or all are"
-    if not chosen:
-        raise UserError(unknown)
-    if nothing:
-        typer.echo(f"atria: {unknown}", err=True)
-    studies = len({instance.study_instance_uid for instance in chosen})
-    question = f"{_number(len(chosen), 'instance')} of {_number(studies, 'study')} will be {kind}. Go on?"
-    if not yes and not typer.confirm(question, err=True):
+    found = run(_survey(settings, of, kind))
+    unknown = _unknown(found, kind)
+    if found.kept and not skip_retained:
+        raise UserError(
+            f"{_retained(found)}: nothing was {kind.value}; --skip-retained passes over what is retained"
+        )
+    if not found.instances:
+        raise UserError("; ".join(unknown) or f"{_retained(found)}: there is nothing else to be {kind.value}")
+    for line in unknown:
+        typer.echo(f"atria: {line}", err=True)
+    if not as_json:
+        _show(found)
+    concerned = (
+        f"{number(found.instances, 'instance')} of {number(found.studies, 'study')}"
+        f" ({selecting.size(found.size_bytes)})"
+    )
+    if not yes and not typer.confirm(f"{concerned} will be {kind.value}. Go on?", err=True):
         raise typer.Exit(1)
-    decided = run(_decide(settings, chosen, kind, reason=reason))
+    decided = run(_decide(settings, found, kind, reason=reason))
     if as_json:
-        counts = {"decided": len(decided.facts), "of": len(chosen)}
-        print(json.dumps({**counts, "refused": decided.refused, "nothing_of": nothing}))
+        print(json.dumps(_to_json(found, decided)))
     else:
-        console().print(f"{len(decided.facts)} of {_number(len(chosen), 'instance')} are {kind}.")
+        console().print(f"{decided.decided} of {number(found.instances, 'instance')} are {kind.value}.")
+        if found.kept:
+            console().print(f"{_retained(found)}: passed over.", markup=False)
         for why in decided.refused:
-            console().print(f"[red]Not decided: {why}[/]")
-    if decided.refused or nothing:
+            console().print(f"Not decided: {why}", style="red", markup=False)
+    if decided.refused or unknown:
         raise typer.Exit(1)
 
 
-def _number(number: int, noun: str) -> str:
-    plural = f"{noun.removesuffix('y')}ies" if noun.endswith("y") else f"{noun}s"
-    return f"{number} {noun if number == 1 else plural}"
+def _unknown(found: Survey, kind: FactKind) -> list[str]:
+    """Return what of the selection is passed over, a line each."""
+    lines = []
+    if found.selected.nothing:
+        lines.append(f"nothing is known of {selecting.listed(found.selected.nothing)}")
+    if found.purged:
+        lines.append(
+            f"{number(found.purged, 'instance')} cannot be {kind.value}: they were purged, and their bytes"
+            " have gone, or go at any moment; who sends them again has them back"
+        )
+    if not (found.instances or found.kept or lines):
+        lines.append(f"nothing of it can be {kind.value}: all of it is so already")
+    return lines
 
 
-async def _concerned(settings: Settings, uids: Sequence[str], kind: FactKind) -> dict[str, list[Instance]]:
-    """Return what each UID stands for."""
-    from deploy import compose
-    from storage_node.grid.write import NotEnoughSites
-    from storage_node.upkeep.deciding import concerned
+def _retained(found: Survey) -> str:
+    """Say what is under retention, until when, and by whom."""
+    from storage_node.upkeep.retention import until
 
-    async with compose.running_grid(settings) as grid:
-        try:
-            return {uid: await concerned(grid, [uid], kind) for uid in uids}
-        except NotEnoughSites as error:
-            raise UserError(f"no catalogue answers: {error}") from error
+    by = [
+        f"{_subject(fact)} until {until(fact)} by {fact.decided_by} ({fact.reason})"
+        for fact in found.retained
+    ]
+    more = ", …" if len(found.retained) == SHOWN else ""
+    return f"{number(found.kept, 'instance')} under retention: {selecting.listed(by)}{more}"
 
 
-async def _decide(settings: Settings, chosen: Sequence[Instance], kind: FactKind, *, reason: str) -> Decided:
-    from deploy import compose
+def _subject(fact: Fact) -> str:
+    of = fact.instance
+    uid = of.sop_instance_uid or of.series_instance_uid or of.study_instance_uid
+    return f"{of.level.value.lower()} {uid}"
+
+
+def _show(found: Survey) -> None:
+    shown = selecting.table("series", "instances", "size")
+    for part in found.first:
+        counted = (str(part.series), str(part.instances), selecting.size(part.size_bytes))
+        shown.add_row(*selecting.told_by(part.described, part.study_instance_uid), *counted)
+    console().print(shown)
+    if more := found.studies - len(found.first):
+        left = found.instances - sum(part.instances for part in found.first)
+        console().print(f"and {number(more, 'study')} more, with {number(left, 'instance')}")
+
+
+def _to_json(found: Survey, decided: Decided) -> dict[str, object]:
+    return {
+        "decided": decided.decided,
+        "of": found.instances,
+        "studies": found.studies,
+        "size_bytes": found.size_bytes,
+        "refused": list(decided.refused),
+        "nothing_of": found.selected.nothing,
+        "retained": found.kept,
+        "purged": found.purged,
+        "first": [
+            {
+                "study_instance_uid": part.study_instance_uid,
+                **asdict(part.described),
+                "series": part.series,
+                "instances": part.instances,
+                "size_bytes": part.size_bytes,
+            }
+            for part in found.first
+        ],
+    }
+
+
+async def _survey(settings: Settings, of: Selection, kind: FactKind) -> Survey:
+    from storage_node.upkeep.deciding import survey
+
+    async with selecting.grid_of(settings) as grid:
+        found = Survey(await selecting.select(grid, of))
+        async for part in survey(grid, found.selected.targets, kind):
+            found.add(part)
+        return found
+
+
+async def _decide(settings: Settings, found: Survey, kind: FactKind, *, reason: str) -> Decided:
     from deploy.command.progress import bar
     from storage_node.upkeep.deciding import decide
 
-    async with compose.running_grid(settings) as grid:
-        with bar(f"{kind}") as progress:
-            return await decide(grid, chosen, kind, by=getpass.getuser(), reason=reason, progress=progress)
+    async with selecting.grid_of(settings) as grid:
+        with bar(kind.value) as progress:
+            return await decide(
+                grid,
+                found.selected.targets,
+                kind,
+                by=getpass.getuser(),
+                reason=reason,
+                expected=found.instances,
+                progress=progress,
+            )

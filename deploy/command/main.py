@@ -18,11 +18,13 @@ from deploy.command import (
     find,
     get,
     repair,
-    revive,
+    retain,
     scrub,
     send,
     site,
     status,
+    trash,
+    undelete,
     up,
     upkeep,
     verify,
@@ -48,7 +50,8 @@ def build() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     for panel, modules in (
-        (_USERS, (up, send, find, get, delete, revive, status, where, verify, repair, scrub, changes)),
+        (_USERS, (up, send, find, get, delete, undelete, trash, retain)),
+        (_USERS, (status, where, verify, repair, scrub, changes)),
         (_PROCESSES, (balancer, worker, upkeep)),
     ):
         for module in modules:

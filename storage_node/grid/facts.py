@@ -32,8 +32,8 @@ class Gone(Exception):
 
     def __init__(self, instance: Instance) -> None:
         super().__init__(
-            f"instance {instance.sop_instance_uid} was purged: no bytes of it are left; if its sender still"
-            " has it, have it sent again"
+            f"instance {instance.sop_instance_uid} was purged: its bytes have gone, or go at any moment; who"
+            " sends it again has it back"
         )
 
 

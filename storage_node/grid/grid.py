@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -244,11 +245,12 @@ class Grid:
         log.info("fact.decided", kind=fact.kind, epoch=fact.epoch, digest=fact.digest)
         return fact
 
-    def find(self, query: Query, limit: int) -> Finding | RelatedFinding:
-        """Find what matches at R catalogues, or at as many as can be reached."""
-        return RelatedFinding(self._find, query, limit) if query.below else self._find(query, limit)
+    def find(self, query: Query, limit: int, *, hidden: bool = False) -> Finding | RelatedFinding:
+        """Find what matches at R catalogues, or at as many as can be reached; what is hidden if asked."""
+        find = partial(self._find, hidden=hidden)
+        return RelatedFinding(find, query, limit) if query.below else find(query, limit)
 
-    def _find(self, query: Query, limit: int) -> Finding:
+    def _find(self, query: Query, limit: int, *, hidden: bool) -> Finding:
         voters = self.sites.voters()
         others = [site for site in self.sites.up() or self.sites.by_health() if site not in voters]
         return Finding(
@@ -258,6 +260,7 @@ class Grid:
             needed=self.quorum.read,
             voters=[site.name for site in voters],
             answer_timeout_s=self._writing.site_timeout_s,
+            hidden=hidden,
         )
 
     async def find_in_objects(self, query: Query, limit: int, *, header_limit_bytes: int) -> Listed:

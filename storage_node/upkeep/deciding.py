@@ -1,98 +1,180 @@
-"""What a person decides about a study, a series or an instance is decided of each instance below it."""
+"""What a person decides about patients, studies or series is decided of each instance that belongs to them.
+
+It is looked at twice, study by study: first to be shown, and then to be decided about. Whatever came or went
+in between is decided about as it is then; no more than one study is held in memory.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
 from cluster.nouns import FactKind
-from storage_node.catalogue.matching import by_uids
-from storage_node.catalogue.views import is_hidden
+from storage_node.catalogue.views import ruling
+from storage_node.grid.facts import Gone
 from storage_node.grid.write import NotEnoughSites
 from storage_node.upkeep.pace import each, in_turn
-from storage_node.upkeep.where import instances
+from storage_node.upkeep.retention import retention
+from storage_node.upkeep.selecting import Described, known_study
 
 if TYPE_CHECKING:
     from cluster.nouns import Fact, Instance
     from storage_node.grid.grid import Grid
     from storage_node.upkeep.rounds import Progress
+    from storage_node.upkeep.selecting import KnownStudy, Target
 
 _AT_ONCE: Final = 32
 """Instances that are decided about at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """What of one study a decision concerns."""
+
+    study_instance_uid: str
+    described: Described
+    series: int
+    instances: int
+    size_bytes: int
+    """Of all their versions."""
+    retained: tuple[Fact, ...]
+    """By what others are under retention, which a deletion would have concerned."""
+    kept: int
+    """How many these are."""
+    purged: int
+    """How many others were purged, and cannot be revived any more."""
+
+
+@dataclass(slots=True)
 class Decided:
     """What came of it."""
 
-    facts: tuple[Fact, ...]
-    refused: tuple[str, ...]
+    decided: int = 0
+    refused: dict[str, None] = field(default_factory=dict)
     """Why it was not decided of the others, each once."""
 
 
-async def concerned(grid: Grid, uids: Sequence[str], kind: FactKind) -> list[Instance]:
-    """Return the instances of studies, series or SOP instances that a decision would change.
+@dataclass(slots=True)
+class _Concern:
+    chosen: list[Instance] = field(default_factory=list)
+    retained: list[Fact] = field(default_factory=list)
+    purged: int = 0
+
+
+async def survey(grid: Grid, targets: Sequence[Target], kind: FactKind) -> AsyncGenerator[Part]:
+    """Yield what a decision would change, for each study of which it would anything, or cannot.
 
     Parameters
     ----------
     grid : Grid
-    uids : sequence of str
-        Study, Series or SOP Instance UIDs.
+    targets : sequence of Target
+        In order.
     kind : FactKind
-        DELETED asks for those that are in answers, REVIVED for those that are not.
+        DELETED concerns what is not deleted, REVIVED what is.
 
     Raises
     ------
     NotEnoughSites
         No catalogue answers.
     """
-    queries = (by_uids(study=uids), by_uids(series=uids), by_uids(sop=uids))
-    found = {instance for query in queries for instance in await instances(grid, query)}
-    chosen: list[Instance] = []
-
-    async def choose(instance: Instance) -> None:
-        known = await grid.facts_at_sites(instance)
-        hidden = is_hidden(fact for facts in known.values() for fact in facts)
-        if hidden is (kind is FactKind.REVIVED):
-            chosen.append(instance)
-
-    await each(in_turn(sorted(found)), choose, at_once=_AT_ONCE)
-    return sorted(chosen)
+    for uid, of_study in _by_study(targets):
+        known = await known_study(grid, uid)
+        concern = _concern(known, of_study, kind, grid.now().date())
+        if concern.chosen or concern.retained or concern.purged:
+            yield Part(
+                uid,
+                of_study[0].described,
+                len({instance.series_instance_uid for instance in concern.chosen}),
+                len(concern.chosen),
+                sum(size for instance in concern.chosen for size in known.versions[instance].values()),
+                tuple(dict.fromkeys(concern.retained)),
+                len(concern.retained),
+                concern.purged,
+            )
 
 
 async def decide(
     grid: Grid,
-    chosen: Sequence[Instance],
+    targets: Sequence[Target],
     kind: FactKind,
     *,
     by: str,
     reason: str,
+    expected: int,
     progress: Progress | None = None,
 ) -> Decided:
-    """Decide of each instance; one that is refused keeps none from being decided.
+    """Decide of each instance that it concerns; one that is refused keeps none from being decided.
+
+    What is under retention is passed over, and so is what was purged.
 
     Parameters
     ----------
     grid : Grid
-    chosen : sequence of Instance
+    targets : sequence of Target
+        In order.
     kind : FactKind
+        As of `survey`.
     by : str
         A person's account.
     reason : str
+    expected : int
+        How many the survey found.
     progress : callable, optional
         Told how many are decided, and of how many.
+
+    Raises
+    ------
+    NotEnoughSites
+        No catalogue answers.
     """
-    facts: list[Fact] = []
-    refused: dict[str, None] = {}
+    outcome = Decided()
+    done = 0
 
     async def one(instance: Instance) -> None:
+        nonlocal done
         try:
-            facts.append(await grid.decide(instance, kind, by=by, reason=reason))
-        except NotEnoughSites as error:
-            refused[str(error)] = None
+            await grid.decide(instance, kind, by=by, reason=reason)
+        except (NotEnoughSites, Gone) as error:
+            outcome.refused[str(error)] = None
+        else:
+            outcome.decided += 1
+        done += 1
         if progress is not None:
-            progress(len(facts), len(chosen))
+            progress(done, max(done, expected))
 
-    await each(in_turn(chosen), one, at_once=_AT_ONCE)
-    return Decided(tuple(facts), tuple(refused))
+    for uid, of_study in _by_study(targets):
+        known = await known_study(grid, uid)
+        chosen = _concern(known, of_study, kind, grid.now().date()).chosen
+        await each(in_turn(chosen), one, at_once=_AT_ONCE)
+    return outcome
+
+
+def _by_study(targets: Iterable[Target]) -> Iterable[tuple[str, list[Target]]]:
+    return ((uid, list(same)) for uid, same in groupby(targets, key=_study_of))
+
+
+def _study_of(target: Target) -> str:
+    return target.subject.study_instance_uid
+
+
+def _concern(known: KnownStudy, targets: Sequence[Target], kind: FactKind, on: date) -> _Concern:
+    """Return which instances of a study are to be decided about, and what keeps others from it."""
+    concern = _Concern()
+    for instance in sorted(known.versions):
+        if not any(target.holds(instance) for target in targets):
+            continue
+        held = ruling(known.facts_of(instance))
+        is_deleted = held is not None and held.kind is not FactKind.REVIVED
+        if is_deleted is not (kind is FactKind.REVIVED):
+            continue
+        keeps = None if is_deleted else retention(instance, known.facts, on)
+        if held is not None and held.kind is FactKind.PURGED:
+            concern.purged += 1
+        elif keeps is not None:
+            concern.retained.append(keeps)
+        else:
+            concern.chosen.append(instance)
+    return concern

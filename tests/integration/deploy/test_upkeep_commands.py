@@ -1,4 +1,4 @@
-"""`atria where`, `delete`, `revive`, `repair`, `scrub` and `verify --deep`, beside a cluster that runs."""
+"""`atria where`, `delete`, `undelete`, `trash`, `retain`, `repair`, `scrub` and `verify --deep`, on a cluster."""
 
 from __future__ import annotations
 
@@ -44,24 +44,64 @@ def test_where_tells_of_each_copy(running: Up, stored: tuple[str, list[str]]) ->
     assert answer("where", "9.9.9", "--data", running.data, exit_code=1) == []
 
 
-def test_a_study_is_deleted_and_revived(running: Up, stored: tuple[str, list[str]]) -> None:
+def test_a_study_is_deleted_and_taken_back(running: Up, stored: tuple[str, list[str]]) -> None:
     study, sops = stored
+    here = ("--data", running.data)
     find = ("find", "--to", running.address, f"StudyInstanceUID={study}")
-    asked = atria("delete", study, "--reason", "test", "--data", running.data)
+    asked = atria("delete", study, "--reason", "test", *here)
     assert asked.returncode == 1, "nobody was there to say yes"
+    assert study in asked.stdout
     assert len(answer(*find)) == 1
-    said = answer("delete", study, "--reason", "test", "--yes", "--data", running.data)
-    assert said == {"decided": len(sops), "of": len(sops), "refused": [], "nothing_of": []}
+    said = answer("delete", study, "--reason", "test", "--yes", *here)
+    assert (said["decided"], said["of"], said["studies"]) == (len(sops), len(sops), 1)
+    assert (said["refused"], said["nothing_of"], said["retained"]) == ([], [], 0)
     assert answer(*find) == []
-    (found,) = answer("where", sops[0], "--data", running.data)
+    (found,) = answer("where", sops[0], *here)
     assert found["hidden"]
     assert found["facts"][0]["fact"]["reason"] == "test"
-    again = atria("delete", study, "--reason", "test", "--yes", "--data", running.data)
+    again = atria("delete", study, "--reason", "test", "--yes", *here)
     assert again.returncode == 2
-    assert "no such instance is known, or all are" in again.stderr
-    said = answer("revive", study, "9.9.9", "--yes", "--data", running.data, exit_code=1)
+    assert "nothing of it can be deleted: all of it is so already" in again.stderr
+    trash = answer("trash", *here)
+    ((listed,), after) = trash["studies"], trash["next_after"]
+    assert (listed["study_instance_uid"], listed["instances"], after) == (study, len(sops), None)
+    assert study in atria("trash", *here).stdout
+    said = answer("undelete", study, "9.9.9", "--yes", *here, exit_code=1)
     assert (said["decided"], said["nothing_of"]) == (len(sops), ["9.9.9"])
     assert len(answer(*find)) == 1
+    assert "empty" in atria("trash", *here).stdout
+
+
+def test_what_is_kept_is_deleted_when_it_is_released(running: Up, stored: tuple[str, list[str]]) -> None:
+    study, (first, *others) = stored
+    here = ("--data", running.data)
+    kept = ("retain", first, "--until", "2136-12-31", "--reason", "by law", *here)
+    assert answer(*kept) == {"decided": 1, "nothing_of": []}
+    refused = atria("delete", study, "--reason", "test", "--yes", *here)
+    assert refused.returncode == 2
+    for told in (f"image {first} until 2136-12-31", "by law", "--skip-retained"):
+        assert told in refused.stderr
+    said = answer("delete", study, "--reason", "test", "--yes", "--skip-retained", *here)
+    assert (said["decided"], said["retained"]) == (len(others), 1)
+    assert answer("retain", first, "--release", "--reason", "test", *here)["decided"] == 1
+    assert answer("delete", study, "--reason", "test", "--yes", *here)["decided"] == 1
+    assert atria("undelete", study, "--yes", *here).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("delete", "--reason", "test"), "name what is meant"),
+        (("retain", "1.2", "--reason", "test"), "either --until YYYY-MM-DD or --release"),
+        (("retain", "1.2", "--reason", "test", "--until", "2036", "--release"), "either --until"),
+        (("retain", "1.2", "--reason", "test", "--until", "2000-01-01"), "has come already"),
+        (("retain", "1.2", "--reason", "test", "--until", "soon"), "expected a day as 2036-12-31"),
+    ],
+)
+def test_what_is_said_wrongly_is_told(tmp_path: Path, arguments: tuple[str, ...], told: str) -> None:
+    said = atria(*arguments, "--data", tmp_path)
+    assert said.returncode == 2
+    assert told in said.stderr
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Where: versions, facts and each site's copy; and what a person decides about a study reaches all of it."""
+"""Where: versions, facts and each site's copy."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import pytest
 
 from cluster.nouns import FactKind
 from storage_node.grid.write import NotEnoughSites
-from storage_node.upkeep.deciding import concerned, decide
 from storage_node.upkeep.where import where
 from tests.integration.grid.cluster import NAMES, arrival, cluster
 from tests.integration.grid.upkeep import lose, store
@@ -54,39 +53,3 @@ async def test_what_nobody_knows_is_nowhere_and_nobody_who_answers_is_an_error()
             await lose(c, name)
         with pytest.raises(NotEnoughSites):
             await where(c.grid, UID)
-
-
-@pytest.mark.parametrize("uid", ["1.2", "1.2.3", UID])
-async def test_a_study_a_series_or_an_instance_is_deleted_and_revived(uid: str) -> None:
-    async with cluster() as c:
-        await store(c, 1, 2, 3)
-        below = 1 if uid == UID else 3
-        chosen = await concerned(c.grid, [uid], FactKind.DELETED)
-        assert len(chosen) == below
-        assert await concerned(c.grid, [uid], FactKind.REVIVED) == []
-        told: list[tuple[int, int]] = []
-        decided = await decide(
-            c.grid,
-            chosen,
-            FactKind.DELETED,
-            by="somebody",
-            reason="test",
-            progress=lambda done, of: told.append((done, of)),
-        )
-        assert (len(decided.facts), decided.refused) == (below, ())
-        assert told[-1] == (below, below)
-        assert await concerned(c.grid, [uid], FactKind.DELETED) == []
-        assert await concerned(c.grid, [uid], FactKind.REVIVED) == chosen
-        await decide(c.grid, chosen, FactKind.REVIVED, by="somebody", reason="test")
-        assert await concerned(c.grid, [uid], FactKind.DELETED) == chosen
-
-
-async def test_what_cannot_be_decided_is_told() -> None:
-    async with cluster() as c:
-        await store(c, 1, 2)
-        chosen = await concerned(c.grid, ["1.2"], FactKind.DELETED)
-        for name in ("b", "c"):
-            await lose(c, name)
-        decided = await decide(c.grid, chosen, FactKind.DELETED, by="somebody", reason="test")
-        assert decided.facts == ()
-        assert len(decided.refused) == 1
