@@ -1,4 +1,4 @@
-"""`atria where`, `delete`, `undelete`, `trash`, `retain`, `repair`, `scrub` and `verify --deep`, on a cluster."""
+"""The commands that look after instances, delete them and take that back, on a cluster that runs."""
 
 from __future__ import annotations
 
