@@ -74,33 +74,61 @@ def decide(
     """
     found = run(_survey(settings, of, kind))
     unknown = _unknown(found, kind)
-    if found.kept and not skip_retained:
-        raise UserError(
-            f"{_retained(found)}: nothing was {kind.value}; --skip-retained passes over what is retained"
-        )
-    if not found.instances:
-        raise UserError("; ".join(unknown) or f"{_retained(found)}: there is nothing else to be {kind.value}")
+    _refuse(found, unknown, kind, skip_retained=skip_retained)
     for line in unknown:
         typer.echo(f"atria: {line}", err=True)
     if not as_json:
         _show(found)
-    concerned = (
-        f"{number(found.instances, 'instance')} of {number(found.studies, 'study')}"
-        f" ({selecting.size(found.size_bytes)})"
-    )
-    if not yes and not typer.confirm(f"{concerned} will be {kind.value}. Go on?", err=True):
+    if not yes and not typer.confirm(_question(found, kind), err=True):
         raise typer.Exit(1)
     decided = run(_decide(settings, found, kind, reason=reason))
     if as_json:
         print(json.dumps(_to_json(found, decided)))
     else:
-        console().print(f"{decided.decided} of {number(found.instances, 'instance')} are {kind.value}.")
-        if found.kept:
-            console().print(f"{_retained(found)}: passed over.", markup=False)
-        for why in decided.refused:
-            console().print(f"Not decided: {why}", style="red", markup=False)
-    if decided.refused or unknown:
+        _tell(found, decided, kind)
+    if decided.refused or decided.gone or unknown:
         raise typer.Exit(1)
+
+
+def _refuse(found: Survey, unknown: list[str], kind: FactKind, *, skip_retained: bool) -> None:
+    """Refuse what must not be done, or where there is nothing to do.
+
+    Raises
+    ------
+    UserError
+    """
+    if found.kept and not skip_retained:
+        raise UserError(
+            f"{_retained(found)}: nothing was {kind.value}; --skip-retained passes over what is retained"
+        )
+    if not (found.instances or found.purged):
+        raise UserError("; ".join(unknown) or f"{_retained(found)}: there is nothing else to be {kind.value}")
+
+
+def _question(found: Survey, kind: FactKind) -> str:
+    concerned = (
+        f"{number(found.instances, 'instance')} of {number(found.studies, 'study')}"
+        f" ({selecting.size(found.size_bytes)})"
+    )
+    if found.purged:
+        concerned += f", and what is left of {number(found.purged, 'instance')} that were purged,"
+    return f"{concerned} will be {kind.value}. Go on?"
+
+
+def _tell(found: Survey, decided: Decided, kind: FactKind) -> None:
+    out = console()
+    of_all = number(found.instances + found.purged, "instance")
+    out.print(f"{decided.decided} of {of_all} are {kind.value}.")
+    if found.kept:
+        out.print(f"{_retained(found)}: passed over.", markup=False)
+    if decided.gone:
+        out.print(
+            f"{number(decided.gone, 'instance')} cannot be {kind.value}: they were purged, and no bytes"
+            " of them are left; who sends them again has them back.",
+            style="red",
+        )
+    for why in decided.refused:
+        out.print(f"Not decided: {why}", style="red", markup=False)
 
 
 def _unknown(found: Survey, kind: FactKind) -> list[str]:
@@ -108,12 +136,7 @@ def _unknown(found: Survey, kind: FactKind) -> list[str]:
     lines = []
     if found.selected.nothing:
         lines.append(f"nothing is known of {selecting.listed(found.selected.nothing)}")
-    if found.purged:
-        lines.append(
-            f"{number(found.purged, 'instance')} cannot be {kind.value}: they were purged, and their bytes"
-            " have gone, or go at any moment; who sends them again has them back"
-        )
-    if not (found.instances or found.kept or lines):
+    if not (found.instances or found.purged or found.kept or lines):
         lines.append(f"nothing of it can be {kind.value}: all of it is so already")
     return lines
 
@@ -157,6 +180,7 @@ def _to_json(found: Survey, decided: Decided) -> dict[str, object]:
         "nothing_of": found.selected.nothing,
         "retained": found.kept,
         "purged": found.purged,
+        "gone": decided.gone,
         "first": [
             {
                 "study_instance_uid": part.study_instance_uid,
@@ -192,6 +216,6 @@ async def _decide(settings: Settings, found: Survey, kind: FactKind, *, reason: 
                 kind,
                 by=getpass.getuser(),
                 reason=reason,
-                expected=found.instances,
+                expected=found.instances + found.purged,
                 progress=progress,
             )

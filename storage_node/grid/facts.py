@@ -32,7 +32,7 @@ class Gone(Exception):
 
     def __init__(self, instance: Instance) -> None:
         super().__init__(
-            f"instance {instance.sop_instance_uid} was purged: its bytes have gone, or go at any moment; who"
+            f"instance {instance.sop_instance_uid} was purged, and no bytes of it are kept any more; who"
             " sends it again has it back"
         )
 

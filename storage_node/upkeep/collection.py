@@ -17,7 +17,6 @@ That it never takes what was acknowledged, or is about to be:
    was there before the rows were read; if not, none will come for this object: whoever sends the instance
    again, an old orphan, say, puts it anew first, as only a row that is there saves a put (design, rule 6).
    That put is either before the look, which then sees a young object, or after it, which is case 2.
-
 4. A purge counts once it has settled: each site has known of it for longer than any decision takes
    (`storage_node.upkeep.purged`). The facts are read after the look, too. Whoever was told that the instance
    is there decided so before, and at W sites: a revival of the purge's own epoch then holds over it, and no

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
@@ -16,6 +17,7 @@ from cluster.nouns import FactKind
 from storage_node.catalogue.views import ruling
 from storage_node.grid.facts import Gone
 from storage_node.grid.write import NotEnoughSites
+from storage_node.upkeep.bringing_back import bring_back
 from storage_node.upkeep.pace import each, in_turn
 from storage_node.upkeep.retention import retention
 from storage_node.upkeep.selecting import Described, known_study
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 _AT_ONCE: Final = 32
 """Instances that are decided about at the same time."""
+_BROUGHT_BACK_AT_ONCE: Final = 4
+"""Instances that are read, and stored again, at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,7 @@ class Part:
     kept: int
     """How many these are."""
     purged: int
-    """How many others were purged, and cannot be revived any more."""
+    """How many others were purged: they can be revived if bytes of them are left."""
 
 
 @dataclass(slots=True)
@@ -53,6 +57,8 @@ class Decided:
     """What came of it."""
 
     decided: int = 0
+    gone: int = 0
+    """Of how many it was not, as they were purged, and no bytes of them are left."""
     refused: dict[str, None] = field(default_factory=dict)
     """Why it was not decided of the others, each once."""
 
@@ -61,7 +67,7 @@ class Decided:
 class _Concern:
     chosen: list[Instance] = field(default_factory=list)
     retained: list[Fact] = field(default_factory=list)
-    purged: int = 0
+    purged: list[Instance] = field(default_factory=list)
 
 
 async def survey(grid: Grid, targets: Sequence[Target], kind: FactKind) -> AsyncGenerator[Part]:
@@ -92,7 +98,7 @@ async def survey(grid: Grid, targets: Sequence[Target], kind: FactKind) -> Async
                 sum(size for instance in concern.chosen for size in known.versions[instance].values()),
                 tuple(dict.fromkeys(concern.retained)),
                 len(concern.retained),
-                concern.purged,
+                len(concern.purged),
             )
 
 
@@ -108,7 +114,7 @@ async def decide(
 ) -> Decided:
     """Decide of each instance that it concerns; one that is refused keeps none from being decided.
 
-    What is under retention is passed over, and so is what was purged.
+    What is under retention is passed over. What was purged is brought back first.
 
     Parameters
     ----------
@@ -133,11 +139,15 @@ async def decide(
     outcome = Decided()
     done = 0
 
-    async def one(instance: Instance) -> None:
+    async def one(instance: Instance, *, was_purged: bool) -> None:
         nonlocal done
         try:
+            if was_purged:
+                await bring_back(grid, instance)
             await grid.decide(instance, kind, by=by, reason=reason)
-        except (NotEnoughSites, Gone) as error:
+        except Gone:
+            outcome.gone += 1
+        except NotEnoughSites as error:
             outcome.refused[str(error)] = None
         else:
             outcome.decided += 1
@@ -146,9 +156,9 @@ async def decide(
             progress(done, max(done, expected))
 
     for uid, of_study in _by_study(targets):
-        known = await known_study(grid, uid)
-        chosen = _concern(known, of_study, kind, grid.now().date()).chosen
-        await each(in_turn(chosen), one, at_once=_AT_ONCE)
+        concern = _concern(await known_study(grid, uid), of_study, kind, grid.now().date())
+        await each(in_turn(concern.chosen), partial(one, was_purged=False), at_once=_AT_ONCE)
+        await each(in_turn(concern.purged), partial(one, was_purged=True), at_once=_BROUGHT_BACK_AT_ONCE)
     return outcome
 
 
@@ -172,7 +182,7 @@ def _concern(known: KnownStudy, targets: Sequence[Target], kind: FactKind, on: d
             continue
         keeps = None if is_deleted else retention(instance, known.facts, on)
         if held is not None and held.kind is FactKind.PURGED:
-            concern.purged += 1
+            concern.purged.append(instance)
         elif keeps is not None:
             concern.retained.append(keeps)
         else:

@@ -9,8 +9,10 @@ from datetime import date, timedelta
 import pytest
 
 from cluster.dicom.elements import Element, pack
-from cluster.nouns import FactKind, Instance
-from storage_node.catalogue.views import is_hidden
+from cluster.nouns import BLOCK_BYTES, FactKind, Instance
+from cluster.settings import Deletion, Resend
+from storage_node.catalogue.views import is_hidden, ruling
+from storage_node.grid.record import FRESH_S
 from storage_node.grid.write import NotEnoughSites
 from storage_node.site.failing import Fault
 from storage_node.upkeep.collection import Collection
@@ -18,6 +20,7 @@ from storage_node.upkeep.deciding import Decided, Part, decide, survey
 from storage_node.upkeep.purging import Purging
 from storage_node.upkeep.selecting import Selection, targets
 from storage_node.upkeep.trash import trash
+from storage_node.upkeep.verify import verify
 from tests.integration.grid.cluster import NAMES, Cluster, arrival, cluster
 from tests.integration.grid.upkeep import UPKEEP, Clock, lose
 
@@ -193,19 +196,43 @@ async def test_a_retention_ends_on_its_day() -> None:
         assert (await do(c, DELETED, Selection(["1.1"]))).decided == 3
 
 
-async def test_what_was_purged_is_counted_and_passed_over() -> None:
+@pytest.mark.parametrize("resend", Resend)
+async def test_what_was_purged_comes_back_as_long_as_bytes_of_it_are_left(resend: Resend) -> None:
     clock = Clock()
-    async with cluster(now=clock) as c:
+    async with cluster(now=clock, deletion=Deletion(resend=resend)) as c:
         await fill(c)
-        await do(c, DELETED, Selection(["1.1.1"]))
+        await stream(c, image("1", "2", 4))
+        await do(c, DELETED, Selection(["1.1"]))
         clock.forward(days=31)
-        await do(c, DELETED, Selection(["1.1.2"]))
         await Purging(c.grid, UPKEEP).run_once()
-        await Collection(c.grid, UPKEEP).run_once()
+        collection = Collection(c.grid, UPKEEP)
+        await collection.run_once()
+        clock.forward(seconds=FRESH_S)
         (part,) = await concerned(c, Selection(["1.1"]), REVIVED)
-        assert (part.instances, part.purged) == (1, 2)
-        assert (await do(c, REVIVED, Selection(["1.1"]))).decided == 1
+        assert (part.instances, part.purged) == (0, 4)
+        outcome = await do(c, REVIVED, Selection(["1.1.2"]))
+        assert (outcome.decided, outcome.gone) == (2, 0)
+        await collection.run_once()
+        outcome = await do(c, REVIVED, Selection(["1.1.1"]))
+        assert (outcome.decided, outcome.gone) == (0, 2)
         assert await hidden(c) == {"1.1.1.1", "1.1.1.2"}
+        for _ in range(2):
+            clock.forward(days=2)
+            await collection.run_once()
+        for instance in (image("1", "2", 3), image("1", "2", 4)):
+            held = ruling(await c["a"].inner.facts_of(instance))
+            assert held is not None
+            assert (held.decided_by, held.reason) == ("ann", "test")
+        await c.repair()
+        found = await verify(c.grid, deep=True)
+        assert found.complete
+        assert found.purged == 2
+
+
+async def stream(c: Cluster, instance: Instance) -> None:
+    async with await c.grid.stream(instance) as stream:
+        await stream.write([bytes(BLOCK_BYTES), b"end"])
+        await stream.complete(replace(arrival(1), instance=instance))
 
 
 async def list_trash(c: Cluster, after: str = "") -> Sequence[tuple[str, int, str, str]]:
