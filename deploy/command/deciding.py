@@ -77,7 +77,7 @@ def decide(
     _refuse(found, unknown, kind, skip_retained=skip_retained)
     for line in unknown:
         typer.echo(f"atria: {line}", err=True)
-    if not as_json:
+    if found.first and not as_json:
         _show(found)
     if not yes and not typer.confirm(_question(found, kind), err=True):
         raise typer.Exit(1)
@@ -123,8 +123,8 @@ def _tell(found: Survey, decided: Decided, kind: FactKind) -> None:
         out.print(f"{_retained(found)}: passed over.", markup=False)
     if decided.gone:
         out.print(
-            f"{number(decided.gone, 'instance')} cannot be {kind.value}: they were purged, and no bytes"
-            " of them are left; who sends them again has them back.",
+            f"{number(decided.gone, 'instance')} cannot be {kind.value}: purged, and no bytes are left. What"
+            " is sent again comes back.",
             style="red",
         )
     for why in decided.refused:
@@ -167,7 +167,7 @@ def _show(found: Survey) -> None:
     console().print(shown)
     if more := found.studies - len(found.first):
         left = found.instances - sum(part.instances for part in found.first)
-        console().print(f"and {number(more, 'study')} more, with {number(left, 'instance')}")
+        console().print(f"and {more} more, with {number(left, 'instance')}")
 
 
 def _to_json(found: Survey, decided: Decided) -> dict[str, object]:
