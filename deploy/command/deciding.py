@@ -135,7 +135,7 @@ def _unknown(found: Survey, kind: FactKind) -> list[str]:
     """Return what of the selection is passed over, a line each."""
     lines = []
     if found.selected.nothing:
-        lines.append(f"nothing is known of {selecting.listed(found.selected.nothing)}")
+        lines.append(f"nothing is known of {', '.join(found.selected.nothing)}")
     if not (found.instances or found.purged or found.kept or lines):
         lines.append(f"nothing of it can be {kind.value}: all of it is so already")
     return lines
@@ -150,7 +150,7 @@ def _retained(found: Survey) -> str:
         for fact in found.retained
     ]
     more = ", …" if len(found.retained) == SHOWN else ""
-    return f"{number(found.kept, 'instance')} under retention: {selecting.listed(by)}{more}"
+    return f"{number(found.kept, 'instance')} under retention: {', '.join(by)}{more}"
 
 
 def _subject(fact: Fact) -> str:

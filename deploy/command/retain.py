@@ -60,7 +60,7 @@ def command(
         done = "released" if release else f"kept until {until}"
         console().print(f"{number(decided, 'subject')} (studies, series or instances) {done}.")
     if nothing:
-        typer.echo(f"atria: nothing is known of {selecting.listed(nothing)}", err=True)
+        typer.echo(f"atria: nothing is known of {', '.join(nothing)}", err=True)
         raise typer.Exit(1)
 
 

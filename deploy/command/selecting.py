@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Final
@@ -130,12 +130,5 @@ def size(size_bytes: int) -> str:
 
 def number(count: int, noun: str) -> str:
     """Return a number of things, in words."""
-    plural = (
-        noun if noun == "series" else f"{noun.removesuffix('y')}ies" if noun.endswith("y") else f"{noun}s"
-    )
+    plural = f"{noun.removesuffix('y')}ies" if noun.endswith("y") else f"{noun}s"
     return f"{count} {noun if count == 1 else plural}"
-
-
-def listed(texts: Iterable[str]) -> str:
-    """Return texts as one."""
-    return ", ".join(texts)
