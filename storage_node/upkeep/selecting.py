@@ -12,9 +12,10 @@ from cluster.nouns import Instance, Level
 from storage_node.catalogue.attributes import ATTRIBUTES, PATIENT_ID, normal
 from storage_node.catalogue.corrections import values_of
 from storage_node.catalogue.matching import OneOf, Query, by_uids
+from storage_node.grid.paged import asked
 from storage_node.grid.sites import SiteFailed
 from storage_node.grid.write import NotEnoughSites
-from storage_node.upkeep.studies import asked, by_subject
+from storage_node.upkeep.studies import by_subject
 
 if TYPE_CHECKING:
     from cluster.nouns import Fact

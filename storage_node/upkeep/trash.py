@@ -12,10 +12,10 @@ import structlog
 
 from cluster.nouns import FactKind
 from storage_node.catalogue.views import ruling
+from storage_node.grid.paged import asked
 from storage_node.grid.sites import SiteFailed
 from storage_node.grid.write import NotEnoughSites
 from storage_node.upkeep.selecting import Described, described_study, known_study
-from storage_node.upkeep.studies import asked
 
 if TYPE_CHECKING:
     from storage_node.grid.grid import Grid

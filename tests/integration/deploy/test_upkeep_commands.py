@@ -1,4 +1,4 @@
-"""The commands that look after instances, delete them and take that back, on a cluster that runs."""
+"""`atria where`, `delete`, `undelete`, `trash`, `retain`, `repair`, `scrub`, `verify --deep` on a cluster."""
 
 from __future__ import annotations
 

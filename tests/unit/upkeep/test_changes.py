@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from datetime import datetime, timedelta
 
 import pytest
@@ -52,10 +52,12 @@ class Site(MemoryCatalogue):
         self.clock.s += self.answer_takes_s
         return found
 
-    async def find(self, query: Query, limit: int) -> AsyncGenerator[Match]:
+    async def find(
+        self, query: Query, limit: int, *, looked: Callable[[], None] | None = None
+    ) -> AsyncGenerator[Match]:
         if self.counts_fail:
             raise CatalogueUnavailable("a", "away")
-        async for match in super().find(query, limit):
+        async for match in super().find(query, limit, looked=looked):
             yield match
 
 
