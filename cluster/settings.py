@@ -305,6 +305,8 @@ class Destination(_Table):
     ae_title: AeTitle
     host: str
     port: Annotated[int, Field(ge=1, le=65535)]
+    as_stored: bool = False
+    """Send it what is stored, without what people have corrected."""
 
 
 class Peer(_Table):

@@ -12,15 +12,18 @@ from prometheus_client import Counter
 from cluster.dicom import client
 from storage_node.grid.read import NoCopy
 from storage_node.services.conversion import NATIVE, NotConvertible, convert
+from storage_node.services.corrected_copy import corrected
 from storage_node.services.read_ahead import ReadAhead
+from storage_node.services.rewriting import NotCorrectable
 from storage_node.services.status import Status
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
     from types import TracebackType
 
     from cluster.dicom.association import Association
-    from cluster.nouns import Buffer, Version
+    from cluster.nouns import Buffer, Instance, Version
+    from storage_node.catalogue.corrections import Details
     from storage_node.grid.grid import Grid
     from storage_node.services.read_ahead import Room
 
@@ -51,6 +54,8 @@ class Delivery:
     """Largest instance that is converted: conversion holds it in memory, several times over."""
     originator: tuple[str, int] | None = None
     """AE title and message ID of the C-MOVE-RQ that this is a sub-operation of (PS3.7 9.3.1.1)."""
+    corrected: Mapping[Instance, Details] = field(default_factory=dict)
+    """What of the instances was corrected: their copies are sent so (design, rule 5)."""
     _ahead: ReadAhead = field(init=False)
 
     def __post_init__(self) -> None:
@@ -93,7 +98,7 @@ class Delivery:
         converted = transfer_syntax != version.transfer_syntax_uid
         if converted and version.size_bytes > self.conversion_limit_bytes:
             return self._failed(version, Status.OUT_OF_RESOURCES, "too large to be converted for the peer")
-        async with aclosing(_data_set(self._ahead.read(version), version.data_set_offset_bytes)) as blocks:
+        async with aclosing(self._data_set(version)) as blocks:
             try:
                 first = await anext(blocks, b"")
             except NoCopy as error:
@@ -107,6 +112,23 @@ class Delivery:
                     return self._failed(version, Status.UNABLE_TO_PERFORM_SUB_OPERATIONS, str(error))
                 return await self._store(version, transfer_syntax, [data])
             return await self._store(version, transfer_syntax, _chain(first, blocks))
+
+    async def _data_set(self, version: Version) -> AsyncGenerator[Buffer]:
+        """Read a version's data set, as it is stored or, if it was, corrected.
+
+        Raises
+        ------
+        NoCopy
+        """
+        stored = _data_set(self._ahead.read(version), version.data_set_offset_bytes)
+        details = self.corrected.get(version.instance)
+        blocks = corrected(stored, version.transfer_syntax_uid, details) if details else stored
+        async with aclosing(blocks):
+            try:
+                async for block in blocks:
+                    yield block
+            except NotCorrectable as error:
+                raise NoCopy(version, {"as it was corrected": str(error)}) from error
 
     def _transfer_syntax(self, version: Version) -> str | None:
         """Return what to send a version in: as it is stored, else what it can be converted to."""

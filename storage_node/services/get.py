@@ -36,7 +36,13 @@ class GetService:
             await refuse(association, message, refusal, service="get")
             return
         progress = Progress(remaining=len(selection.versions))
-        async with Delivery(self.grid, self.room, association, limits.memory_limit_bytes) as delivery:
+        async with Delivery(
+            self.grid,
+            self.room,
+            association,
+            limits.memory_limit_bytes,
+            corrected=selection.corrected,
+        ) as delivery:
             for number, version in enumerate(selection.versions, start=1):
                 if association.cancelled(message.command.message_id):
                     await finish(association, message, progress, Status.CANCEL)

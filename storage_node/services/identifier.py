@@ -16,10 +16,13 @@ from storage_node.grid.listing_find import NotListed, TooMany
 from storage_node.services.status import Refusal, Status
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from cluster.dicom.association import Message
     from cluster.dicom.elements import Elements
-    from cluster.nouns import Version
+    from cluster.nouns import Instance, Version
     from cluster.settings import Limits
+    from storage_node.catalogue.corrections import Details
     from storage_node.catalogue.matching import Query, Request
     from storage_node.grid.grid import Grid
 
@@ -41,6 +44,8 @@ class Selection:
     versions: tuple[Version, ...]
     comment: str | None
     """What the requestor should know of it."""
+    corrected: Mapping[Instance, Details]
+    """What was corrected of the instances of which something was (`Match.corrected`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +105,20 @@ async def select(grid: Grid, message: Message, limits: Limits, *, lenient_levels
     except BadIdentifier as error:
         raise Refusal(Status.DATA_SET_DOES_NOT_MATCH, str(error)) from error
     finding = grid.find(query, limits.find_matches + 1)
+    versions: list[Version] = []
+    corrected: dict[Instance, Details] = {}
+    alike: dict[Details, Details] = {}
     try:
-        versions = tuple([match.version async for match in finding])
+        async for match in finding:
+            versions.append(match.version)
+            if match.corrected:
+                corrected[match.version.instance] = alike.setdefault(match.corrected, match.corrected)
     except NoCatalogue as error:
         log.warning("retrieval.no_catalogue", reason=str(error))
         return await _select_in_objects(grid, query, limits)
     if len(versions) > limits.find_matches:
         raise _too_many(limits)
-    return Selection(versions, None if finding.complete else MAY_BE_INCOMPLETE)
+    return Selection(tuple(versions), None if finding.complete else MAY_BE_INCOMPLETE, corrected)
 
 
 async def _select_in_objects(grid: Grid, query: Query, limits: Limits) -> Selection:
@@ -125,7 +136,7 @@ async def _select_in_objects(grid: Grid, query: Query, limits: Limits) -> Select
         raise Refusal(Status.UNABLE_TO_COUNT_MATCHES, "no catalogue answers: try again later") from error
     except TooMany as error:
         raise _too_many(limits) from error
-    return Selection(listed.versions, FROM_OBJECTS if listed.complete else FROM_TOO_FEW_OBJECTS)
+    return Selection(listed.versions, FROM_OBJECTS if listed.complete else FROM_TOO_FEW_OBJECTS, {})
 
 
 def _too_many(limits: Limits) -> Refusal:

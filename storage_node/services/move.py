@@ -21,11 +21,12 @@ from storage_node.services.status import Refusal, Status
 from storage_node.services.sub_operations import Progress, finish
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
     from cluster.dicom.association import Association, Message
-    from cluster.nouns import Version
+    from cluster.nouns import Instance, Version
     from cluster.settings import Destination, Settings
+    from storage_node.catalogue.corrections import Details
     from storage_node.grid.grid import Grid
     from storage_node.services.read_ahead import Room
 
@@ -56,7 +57,9 @@ class MoveService:
         except Refusal as refusal:
             await refuse(association, message, refusal, service="move")
             return
-        move = _Move(self, association, message, destination, Progress(remaining=len(selection.versions)))
+        corrected = {} if destination.as_stored else selection.corrected
+        progress = Progress(remaining=len(selection.versions))
+        move = _Move(self, association, message, destination, corrected, progress)
         for batch in _batches(selection.versions):
             await move.deliver(batch)
             if move.requestor.ended:
@@ -83,6 +86,7 @@ class _Move:
     requestor: Association
     message: Message
     destination: Destination
+    corrected: Mapping[Instance, Details]
     progress: Progress
     trouble: str | None = None
 
@@ -114,6 +118,7 @@ class _Move:
             association,
             self.service.settings.limits.memory_limit_bytes,
             (self.requestor.calling_ae, self.message.command.message_id or 0),
+            self.corrected,
         ) as delivery:
             while waiting and not self.cancelled:
                 version = waiting.popleft()
