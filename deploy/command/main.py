@@ -14,9 +14,12 @@ from deploy.command import (
     balancer,
     catalogue,
     changes,
+    correct,
     delete,
     find,
     get,
+    history,
+    merge,
     repair,
     retain,
     scrub,
@@ -51,6 +54,7 @@ def build() -> typer.Typer:
     )
     for panel, modules in (
         (_USERS, (up, send, find, get, delete, undelete, trash, retain)),
+        (_USERS, (correct, merge, history)),
         (_USERS, (status, where, verify, repair, scrub, changes)),
         (_PROCESSES, (balancer, worker, upkeep)),
     ):
