@@ -48,7 +48,7 @@ async def corrected(
         The structure cannot be followed. After the first piece only where the corrections take more than
         `_HEADER_LIMIT_BYTES` to be made.
     """
-    rewriter = Rewriter(transfer_syntax_uid, _texts(details))
+    rewriter = Rewriter(transfer_syntax_uid, texts_of(details))
     codec = _Deflated() if transfer_syntax_uid == DEFLATED_EXPLICIT_VR_LE else None
     held: list[Buffer] = []
     held_bytes = 0
@@ -97,8 +97,8 @@ class _Deflated:
         return last + rest + b"\0" * ((self._length_bytes + len(rest)) % 2)
 
 
-def _texts(details: Details) -> Mapping[int, str]:
-    """Return those of the details that can be put into a data set, by their tags."""
+def texts_of(details: Details) -> Mapping[int, str]:
+    """Return what was corrected and can be put into a data set, by tags."""
     tags = {int(name, 16): text for name, text in details if _TAG.fullmatch(name)}
     return {
         tag: text

@@ -6,7 +6,7 @@ What reads it are generators: they yield where they need more bytes than have co
 from __future__ import annotations
 
 import struct
-from collections.abc import Generator
+from collections.abc import Container, Generator
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, TypeVar
 
 from cluster.dicom.elements import VR_OF_16_BIT_LENGTH, VR_OF_32_BIT_LENGTH
@@ -110,6 +110,42 @@ class ElementStream:
                 if self._is_at_end:
                     return
                 yield
+
+    def pass_plain(self, before: int, but: Container[int], *, explicit: bool) -> None:
+        """Let elements pass as they are, for as long as each of them is plain and has come as a whole.
+
+        It is if its length is defined, and none of a group; nothing else has to look at it then.
+
+        Parameters
+        ----------
+        before : int
+            The tag that they are all less than.
+        but : container of int
+            Tags of those that do not pass.
+        explicit : bool
+        """
+        came, begin, end = self._came, self._at, len(self._came)
+        at = begin
+        while end - at >= 8:
+            group, number, length = self._implicit_header(came, at)
+            tag, size = group << 16 | number, 8
+            if tag >= before or not number or tag in but:
+                break
+            if explicit:
+                _, _, code, short = self._explicit_header(came, at)
+                if code not in _VRS:
+                    break
+                if _VRS[code] in VR_OF_16_BIT_LENGTH:
+                    length = short
+                elif end - at >= 12:
+                    (length,), size = self._long(came, at + 8), 12
+                else:
+                    break
+            if at + size + length > end:  # so is what is of undefined length
+                break
+            at += size + length
+        if at > begin:
+            self.write(self._read(at - begin))
 
     def header(self, *, explicit: bool) -> Steps[Header | None]:
         """Read what stands before a value; None where the bytes end before its end.

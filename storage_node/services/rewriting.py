@@ -27,6 +27,7 @@ _LENGTH_TO_END: Final = 0x00080001
 _ITEM: Final = 0xFFFEE000
 _ITEM_END: Final = 0xFFFEE00D
 _SEQUENCE_END: Final = 0xFFFEE0DD
+_BEHIND_ALL: Final = 0xFFFFFFFF
 _IMPLICIT_INSIDE: Final = (None, "UN")
 """VRs of elements whose items are in Implicit VR (PS3.5 6.2.2, note 2)."""
 _VRS: Final = frozenset(vr.encode() for vr in VR_OF_16_BIT_LENGTH | VR_OF_32_BIT_LENGTH)
@@ -59,6 +60,7 @@ class Rewriter:
         self._explicit = transfer_syntax_uid != IMPLICIT_VR_LE
         self._texts = dict(sorted(texts.items()))
         self._missing = deque(self._texts)
+        self._changed = {*texts, _LENGTH_TO_END}
         self._groups = {tag >> 16 for tag in texts}
         self._own: Repertoire | None = None
         self._withheld = b""
@@ -99,6 +101,9 @@ class Rewriter:
         stream = self._stream
         yield from self._begin()
         while True:
+            if self._own is not None and not self._transcodes:
+                before = self._missing[0] if self._missing else min(_PIXEL_DATA)
+                stream.pass_plain(before, self._changed, explicit=self._explicit)
             header = yield from stream.header(explicit=self._explicit)
             if header is None or header.tag in _PIXEL_DATA:
                 break
@@ -112,7 +117,7 @@ class Rewriter:
             stream.is_muted = header.tag in self._texts or self._is_no_longer_so(header.tag)
             yield from self._element(header, self._own or DEFAULT)
             stream.is_muted = False
-        self._put_in(UNDEFINED)
+        self._put_in(_BEHIND_ALL)
         if header is not None:
             stream.write(header.raw)
 
@@ -228,6 +233,8 @@ class Rewriter:
             return
         end = self._open(item)
         while end is None or stream.position < end:
+            if not self._transcodes:
+                stream.pass_plain(_ITEM, (), explicit=explicit)
             header = yield from stream.header(explicit=explicit)
             if header is None:
                 return
