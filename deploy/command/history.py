@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cluster.nouns import Level
 from deploy.command import options, planned
 from deploy.command.console import console
 from deploy.command.run import run
@@ -77,18 +79,27 @@ def _print(found: History) -> None:
     from rich.table import Table
 
     table = Table("when", "what", "of", "by", "why", "known at", box=box.SIMPLE_HEAD)
-    for decided in found.decided:
-        fact = decided.fact
+    for _, alike in itertools.groupby(found.decided, _decision):
+        first, *others = alike
+        fact = first.fact
         row = (
             f"{fact.decided_at:%Y-%m-%d %H:%M:%S}",
             _what(fact),
-            _subject(fact.instance),
+            f"{1 + len(others)} instances" if others else _subject(fact.instance),
             fact.decided_by,
             fact.reason,
-            ", ".join(decided.sites),
+            ", ".join(first.sites),
         )
-        table.add_row(*map(escape, row), style=None if decided.holds else "dim")
+        table.add_row(*map(escape, row), style=None if first.holds else "dim")
     console().print(table if found.decided else "Nothing was decided.")
+
+
+def _decision(decided: Decided) -> tuple[object, ...]:
+    """Return what decisions about instances have in common that are shown as one; others are one each."""
+    fact = decided.fact
+    if fact.instance.level is not Level.IMAGE:
+        return (fact.digest,)
+    return fact.kind, fact.details, fact.decided_by, fact.reason, decided.holds, decided.sites
 
 
 def _what(fact: Fact) -> str:

@@ -50,7 +50,7 @@ def decide(settings: Settings, planning: Planning, *, reason: str, yes: bool, as
         _show(plan)
     elif plan.note:
         typer.echo(f"atria: {plan.note}", err=True)
-    is_so = plan.details == plan.subject.held
+    is_so = plan.details == plan.held
     if not is_so and not yes and not typer.confirm(f"{_extent(plan)} will be answered so. Go on?", err=True):
         raise typer.Exit(1)
     fact = run(_decide(settings, plan, reason))
@@ -77,12 +77,15 @@ async def _plan(settings: Settings, planning: Planning) -> Plan:
 
 async def _decide(settings: Settings, plan: Plan, reason: str) -> Fact:
     from deploy import compose
+    from storage_node.catalogue.correctable import BadCorrection
     from storage_node.grid.write import NotEnoughSites
     from storage_node.upkeep.correcting import decide
 
     async with compose.running_grid(settings) as grid:
         try:
             return await decide(grid, plan, by=account(), reason=reason)
+        except BadCorrection as error:
+            raise UserError(str(error)) from error
         except NotEnoughSites as error:
             raise UserError(f"it is not decided: {error}: say it again when they answer") from error
 
@@ -100,13 +103,13 @@ def _show(plan: Plan) -> None:
         for change in plan.changes:
             table.add_row(keyword(change.tag), *map(escape, (change.before, change.after)))
         out.print(table)
-    if plan.studies:
+    if plan.moved:
         table = Table("study", "date", "description", "instances", box=box.SIMPLE_HEAD)
-        for study in plan.studies[:_SHOWN_STUDIES]:
+        for study in plan.moved[:_SHOWN_STUDIES]:
             table.add_row(*map(escape, _described(study)))
         out.print(table)
-    if len(plan.studies) > _SHOWN_STUDIES:
-        out.print(f"and {len(plan.studies) - _SHOWN_STUDIES} more studies")
+    if len(plan.moved) > _SHOWN_STUDIES:
+        out.print(f"and {len(plan.moved) - _SHOWN_STUDIES} more studies")
     if plan.note:
         out.print(escape(plan.note))
 
@@ -120,22 +123,13 @@ def _described(study: Match) -> tuple[str, str, str, str]:
 
 
 def _extent(plan: Plan) -> str:
-    instances, studies = _counts(plan)
-    of_studies = f"{studies} {'study' if studies == 1 else 'studies'}"
-    return f"{instances} {'instance' if instances == 1 else 'instances'} of {of_studies}"
-
-
-def _counts(plan: Plan) -> tuple[int, int]:
-    """Return how many instances and studies are concerned."""
-    if plan.studies:
-        return sum(study.instances for study in plan.studies), len(plan.studies)
-    return plan.subject.match.instances, plan.subject.match.studies
+    instances = f"{plan.instances} {'instance' if plan.instances == 1 else 'instances'}"
+    return f"{instances} of {plan.studies} {'study' if plan.studies == 1 else 'studies'}"
 
 
 def _to_json(plan: Plan, fact: Fact) -> dict[str, object]:
     from storage_node.catalogue.correctable import keyword
 
-    instances, studies = _counts(plan)
     return {
         "changes": [
             {
@@ -146,8 +140,9 @@ def _to_json(plan: Plan, fact: Fact) -> dict[str, object]:
             }
             for change in plan.changes
         ],
-        "studies": studies,
-        "instances": instances,
+        "studies": plan.studies,
+        "instances": plan.instances,
+        "moved": [study.uid[0] for study in plan.moved],
         "epoch": fact.epoch,
         "digest": fact.digest,
     }

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from cluster.nouns import Fact, FactKind, Level
+from cluster.nouns import Fact, FactKind, Instance, Level
 from storage_node.catalogue import corrections
 from storage_node.catalogue.attributes import PATIENT_ID
 from storage_node.catalogue.correctable import ISSUER_OF_PATIENT_ID, BadCorrection, keyword
@@ -20,6 +20,7 @@ from storage_node.upkeep.subjects import (
     aliases,
     becomes,
     describing,
+    facts_about,
     followed,
     issuers_of,
     key_of,
@@ -49,11 +50,18 @@ class Change:
 class Plan:
     """What is to be decided of a subject."""
 
-    subject: Subject
+    instance: Instance
+    """What stands for it in facts."""
+    held: Details
+    """What is corrected of it now."""
     details: Details
-    changes: tuple[Change, ...]
-    studies: tuple[Match, ...] = ()
-    """Those that change their patient, where a patient is merged or taken apart again."""
+    """What is to be."""
+    changes: tuple[Change, ...] = ()
+    studies: int = 0
+    """How many studies are concerned, and how many instances."""
+    instances: int = 0
+    moved: tuple[Match, ...] = ()
+    """The studies that change their patient, where patients are merged or parted again."""
     note: str = ""
     """What the user should know besides."""
 
@@ -113,7 +121,7 @@ async def plan(
     subject: Subject,
     details: Mapping[str, str],
     *,
-    studies: Collection[Match] = (),
+    moved: Collection[Match] = (),
     note: str = "",
 ) -> Plan:
     """Return what changes if these are all details of what is corrected of a subject.
@@ -137,7 +145,17 @@ async def plan(
     tags = sorted(int(name, 16) for name in before.keys() | after.keys())
     changes = [Change(tag, said(match, before, tag), said(match, after, tag)) for tag in tags]
     changed = tuple(change for change in changes if change.before != change.after)
-    return Plan(subject, fact.details, changed, tuple(studies), note)
+    concerned = moved or (match,)
+    return Plan(
+        instance=subject.instance,
+        held=subject.held,
+        details=fact.details,
+        changes=changed,
+        studies=sum(one.studies for one in concerned),
+        instances=sum(one.instances for one in concerned),
+        moved=tuple(moved),
+        note=note,
+    )
 
 
 async def decide(grid: Grid, planned: Plan, *, by: str, reason: str) -> Fact:
@@ -145,11 +163,17 @@ async def decide(grid: Grid, planned: Plan, *, by: str, reason: str) -> Fact:
 
     Raises
     ------
+    BadCorrection
+        The subject was corrected since: what was planned would take that back.
     NotEnoughSites
         It is not decided, though some sites may know of it.
     """
-    instance = planned.subject.instance
-    return await grid.decide(instance, FactKind.CORRECTED, by=by, reason=reason, details=planned.details)
+    fact = corrections.holding(await facts_about(grid, planned.instance))
+    if (fact.details if fact is not None else ()) not in (planned.held, planned.details):
+        raise BadCorrection("it was corrected by somebody else meanwhile: look at it again")
+    return await grid.decide(
+        planned.instance, FactKind.CORRECTED, by=by, reason=reason, details=planned.details
+    )
 
 
 def named(texts: Mapping[int, str]) -> dict[str, str]:

@@ -20,7 +20,6 @@ from storage_node.upkeep.subjects import (
     followed,
     key_of,
     parts_of,
-    patient,
 )
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ async def merge(grid: Grid, old: Subject, new: Subject) -> Plan:
             f"patient {parts_of(new_key)[0]} was merged into {parts_of(old_key)[0]}: take that back first"
         )
     details = {**dict(old.held), **named(describing(new.match))}
-    return await plan(grid, old, details, studies=await studies_of(grid, old_key))
+    return await plan(grid, old, details, moved=await studies_of(grid, old_key))
 
 
 async def unmerge(grid: Grid, patient_id: str, issuer: str | None = None) -> Plan:
@@ -72,12 +71,12 @@ async def unmerge(grid: Grid, patient_id: str, issuer: str | None = None) -> Pla
         hint = "" if issuer else ": say --issuer if his ID has one"
         raise BadCorrection(f"patient {patient_id} was merged into no other{hint}")
     details = next((dict(fact.details) for fact in facts if not _is_merge(key, fact)), {})
-    into, into_issuer = parts_of((await aliases(grid, key))[-1])
-    survivor = await patient(grid, into, into_issuer)
-    moved = [one for one in await studies_of(grid, survivor.match.uid[0]) if key in await _keys(grid, one)]
-    stands = min(moved, key=lambda one: one.precedence, default=survivor.match)
-    subject = Subject(Instance.patient(key), stands, facts[0].details)
-    return await plan(grid, subject, details, studies=moved)
+    subject, into = Instance.patient(key), (await aliases(grid, key))[-1]
+    moved = [study for study in await studies_of(grid, into) if key in await _keys(grid, study)]
+    if not moved:
+        return Plan(subject, held=facts[0].details, details=tuple(sorted(details.items())))
+    stands = min(moved, key=lambda study: study.precedence)
+    return await plan(grid, Subject(subject, stands, facts[0].details), details, moved=moved)
 
 
 async def studies_of(grid: Grid, key: str) -> list[Match]:

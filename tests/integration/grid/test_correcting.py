@@ -67,7 +67,7 @@ async def test_a_correction_is_laid_over_the_one_that_holds_and_shows_what_chang
         (match,) = await subjects.find(c.grid, Query(Level.STUDY))
         assert dict(match.corrected) == {"00080050": "A1", "00081030": "Head", NAME: "Doe^Jane"}
         again = await correcting.correction(c.grid, await subjects.study(c.grid, "1.1"), {0x00080050: "A1"})
-        assert (again.changes, again.details) == ((), again.subject.held)
+        assert (again.changes, again.details) == ((), again.held)
 
 
 async def test_corrections_are_taken_back_one_by_one_or_all() -> None:
@@ -169,14 +169,14 @@ async def test_merged_patients_are_one_whatever_comes_later_and_can_be_parted_ag
         await store(c.grid, "1.2", patient_id="B", name="B^B")
         await store(c.grid, "1.3", patient_id="C", name="C^C", issuer="HOSP")
         plan = await merge(c.grid, "A", "B")
-        assert [study.uid[0] for study in plan.studies] == ["1.1"]
+        assert [study.uid[0] for study in plan.moved] == ["1.1"]
         assert changes(plan) == {ID: ("A", "B"), NAME: ("A^A", "B^B")}
         plan = await merge(c.grid, "B", "C")
-        assert [study.uid[0] for study in plan.studies] == ["1.1", "1.2"]
+        assert [study.uid[0] for study in plan.moved] == ["1.1", "1.2"]
         await store(c.grid, "1.4", patient_id="A", name="A^A")
         assert await patients(c.grid) == {"C/HOSP": {"1.1", "1.2", "1.3", "1.4"}}
         back = await merging.unmerge(c.grid, "B")
-        assert [study.uid[0] for study in back.studies] == ["1.1", "1.2", "1.4"]
+        assert [study.uid[0] for study in back.moved] == ["1.1", "1.2", "1.4"]
         await decide(c.grid, back)
         assert await patients(c.grid) == {"B/": {"1.1", "1.2", "1.4"}, "C/HOSP": {"1.3"}}
         await decide(c.grid, await merging.unmerge(c.grid, "A"))
@@ -254,6 +254,34 @@ async def test_the_history_tells_of_a_study_what_is_in_it_and_of_all_its_patient
         of_patient = await history_of_patient(c.grid, "A")
         assert [dict(one.fact.details)[ID] for one in of_patient.decided] == ["B"]
         assert (await history(c.grid, "9")).decided == ()
+
+
+async def test_what_somebody_else_corrected_meanwhile_is_not_taken_back_unseen() -> None:
+    async with cluster() as c:
+        await store(c.grid, "1.1")
+        mine = await correcting.correction(c.grid, await subjects.study(c.grid, "1.1"), {0x00080050: "A1"})
+        await correct(c.grid, "1.1", "StudyDescription=theirs")
+        with pytest.raises(BadCorrection, match="meanwhile"):
+            await decide(c.grid, mine)
+        both = await correct(c.grid, "1.1", "AccessionNumber=A1")
+        await decide(c.grid, both)
+        (match,) = await subjects.find(c.grid, Query(Level.STUDY))
+        assert dict(match.corrected) == {"00080050": "A1", "00081030": "theirs"}
+
+
+async def test_a_merge_is_taken_back_though_nothing_of_either_is_there_any_more() -> None:
+    async with cluster() as c:
+        await store(c.grid, "1.1", patient_id="A")
+        await store(c.grid, "1.2", patient_id="B")
+        await merge(c.grid, "A", "B")
+        for study in ("1.1", "1.2"):
+            gone = Instance(study, f"{study}.1", f"{study}.1.1")
+            await c.grid.decide(gone, FactKind.DELETED, by="me", reason="test")
+        plan = await merging.unmerge(c.grid, "A")
+        assert (plan.changes, plan.moved) == ((), ())
+        await decide(c.grid, plan)
+        await store(c.grid, "1.3", patient_id="A")
+        assert await patients(c.grid) == {"A/": {"1.3"}}
 
 
 async def test_with_too_few_sites_nothing_is_decided() -> None:
