@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 import zlib
 from collections.abc import AsyncGenerator, Iterator
 from io import BytesIO
@@ -11,23 +10,32 @@ from pathlib import Path
 import pytest
 from pydicom import Dataset, dcmread
 from pydicom.data import get_testdata_file
-from pydicom.filereader import read_dataset
 
 from cluster.dicom import part10
 from cluster.nouns import Buffer
 from storage_node.services import corrected_copy
 from storage_node.services.corrected_copy import corrected
-from storage_node.services.rewriting import NotCorrectable, Rewriter
+from storage_node.services.rewriting import NotCorrectable
+from tests.unit.services.data_sets import (
+    DEFLATED,
+    EXPLICIT,
+    IMPLICIT,
+    ITEM,
+    SEQUENCE_END,
+    SYNTAXES,
+    UNDEFINED,
+    element,
+    item_of,
+    raw,
+    read,
+    rewritten,
+    undefined_item,
+)
 
-EXPLICIT, IMPLICIT = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2"
-BIG_ENDIAN, DEFLATED = "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"
-SYNTAXES = [EXPLICIT, IMPLICIT, BIG_ENDIAN]
 FILES = [
     *("CT_small.dcm", "MR_small.dcm", "MR_small_bigendian.dcm", "rtplan.dcm", "nested_priv_SQ.dcm"),
     *("JPEG2000.dcm", "image_dfl.dcm", "test-SR.dcm", "MR_small_RLE.dcm", "UN_sequence.dcm"),
 ]
-UNDEFINED = 0xFFFFFFFF
-ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 CORRECTIONS = (
     ("00080050", "A-4711"),
     ("00100010", "Doe^Jane"),
@@ -36,33 +44,6 @@ CORRECTIONS = (
     ("00400275", "no text: passed over"),
     ("junk", "passed over"),
 )
-
-
-def read(data_set: bytes, syntax: str) -> Dataset:
-    if syntax == DEFLATED:
-        data_set = zlib.decompress(data_set, -zlib.MAX_WBITS)
-    return read_dataset(BytesIO(data_set), syntax == IMPLICIT, syntax != BIG_ENDIAN)
-
-
-def raw(data_set: Dataset) -> dict[int, object]:
-    return {int(tag): data_set.get_item(tag).value for tag in data_set.keys()}  # noqa: SIM118  # decodes
-
-
-def element(tag: int, vr: str, value: bytes, syntax: str = EXPLICIT, length: int | None = None) -> bytes:
-    order = ">" if syntax == BIG_ENDIAN else "<"
-    group, number = tag >> 16, tag & 0xFFFF
-    length = len(value) if length is None else length
-    if syntax == IMPLICIT or not vr:
-        return struct.pack(f"{order}HHI", group, number, length) + value
-    if vr in ("SQ", "UN", "OW", "OB", "UT"):
-        return struct.pack(f"{order}HH2sHI", group, number, vr.encode(), 0, length) + value
-    return struct.pack(f"{order}HH2sH", group, number, vr.encode(), length) + value
-
-
-def rewritten(data_set: bytes, texts: dict[int, str], syntax: str = EXPLICIT, size: int = 1 << 20) -> bytes:
-    rewriter = Rewriter(syntax, texts)
-    pieces = [rewriter.feed(data_set[at : at + size]) for at in range(0, len(data_set), size)]
-    return b"".join((*pieces, rewriter.close()))
 
 
 async def pieces_of(data_set: bytes, size: int, fed: list[int] | None = None) -> AsyncGenerator[Buffer]:
@@ -164,14 +145,14 @@ def test_bytes_around_a_correction_stay_whatever_they_are(syntax: str) -> None:
     before = [
         element(0x00080005, "CS", b"ISO_IR 100", syntax),
         element(0x00080008, "CS", b"A\\\\B\\", syntax),
-        element(0x00081140, "SQ", _item_of(element(0x00100010, "PN", b"IN^ITEM ", syntax), syntax), syntax),
+        element(0x00081140, "SQ", item_of(element(0x00100010, "PN", b"IN^ITEM ", syntax), syntax), syntax),
         element(0x00090010, "LO", b"M\xfcller", syntax),
     ]
     after = [
         element(0x00100030, "DA", b"no date", syntax),
         element(0x00101000, "LO", b"odd", syntax),
         element(0x00400275, "SQ", b"", syntax, UNDEFINED),
-        _undefined_item(element(0x00100010, "PN", b"IN^IT", syntax), syntax),
+        undefined_item(element(0x00100010, "PN", b"IN^IT", syntax), syntax),
         element(SEQUENCE_END, "", b"", syntax),
         element(0x7FE00010, "OW", b"\0\1\2\3", syntax),
         b"\0\0\0",
@@ -180,14 +161,6 @@ def test_bytes_around_a_correction_stay_whatever_they_are(syntax: str) -> None:
     right = b"".join((*before, element(0x00100010, "PN", "Größe^A ".encode("latin_1"), syntax), *after))
     for size in (1, 3, 10_000):
         assert rewritten(stored, {0x00100010: "Größe^A"}, syntax, size) == right
-
-
-def _item_of(content: bytes, syntax: str) -> bytes:
-    return element(ITEM, "", content, syntax)
-
-
-def _undefined_item(content: bytes, syntax: str) -> bytes:
-    return element(ITEM, "", b"", syntax, UNDEFINED) + content + element(ITEM_END, "", b"", syntax)
 
 
 def test_an_attribute_that_is_missing_is_put_where_it_belongs() -> None:
@@ -247,16 +220,16 @@ def _in_latin(syntax: str) -> bytes:
     """A data set in Latin-1, with text at all places where there may be some."""
     greek = element(0x00080005, "CS", b"ISO_IR 126", syntax) + element(0x00081030, "LO", b"\xe1\xe2", syntax)
     item = element(0x00100010, "PN", b"J\xfcrgen", syntax) + element(
-        0x00081140, "SQ", _item_of(greek, syntax), syntax
+        0x00081140, "SQ", item_of(greek, syntax), syntax
     )
     return b"".join(
         (
             element(0x00080005, "CS", b"ISO_IR 100", syntax),
             element(0x00081030, "LO", b"Sch\xe4del ", syntax),
-            element(0x00081110, "SQ", _item_of(item, syntax) + _item_of(b"", syntax), syntax),
+            element(0x00081110, "SQ", item_of(item, syntax) + item_of(b"", syntax), syntax),
             element(0x00081115, "SQ", b"", syntax, UNDEFINED),
-            _undefined_item(item, syntax),
-            _item_of(item, syntax),
+            undefined_item(item, syntax),
+            item_of(item, syntax),
             element(SEQUENCE_END, "", b"", syntax),
             element(0x00081120, "SQ", b"", syntax),
             element(0x00090010, "LO", b"PRIV\xc9", syntax),
@@ -324,6 +297,23 @@ def test_a_character_set_that_nobody_knows_is_replaced_where_more_than_ascii_is_
     stored = element(0x00080005, "CS", b"MINE") + element(0x00100010, "PN", b"WRONG ")
     assert rewritten(stored, {0x00100010: "Doe^Jane"}).startswith(element(0x00080005, "CS", b"MINE"))
     assert read(rewritten(stored, {0x00100010: "Mü"}), EXPLICIT).SpecificCharacterSet == "ISO_IR 192"
+
+
+def test_an_item_whose_delimiter_was_left_out_ends_with_its_sequence() -> None:
+    name, end = element(0x00100010, "PN", b"J\xfcrgen"), element(SEQUENCE_END, "", b"")
+    opened = element(0x00081140, "SQ", b"", length=UNDEFINED) + element(ITEM, "", b"", length=UNDEFINED)
+    stored = element(0x00080005, "CS", b"ISO_IR 100") + opened + name + end
+    study = element(0x00200010, "SH", b"S1")
+    assert rewritten(stored + study, {0x00200010: "S2"}) == stored + element(0x00200010, "SH", b"S2")
+    out = rewritten(stored + study, {0x00200010: "Я"})
+    assert opened + element(0x00100010, "PN", "Jürgen ".encode()) + end in out
+
+
+def test_lengths_of_groups_go_from_items_whose_text_becomes_another() -> None:
+    item = item_of(element(0x00100000, "UL", b"\1\0\0\0") + element(0x00100010, "PN", b"J\xfc"), EXPLICIT)
+    stored = element(0x00081140, "SQ", item)
+    assert b"UL" in rewritten(stored, {0x00200010: "S2"})
+    assert b"UL" not in rewritten(stored, {0x00200010: "Я"})
 
 
 def test_sequences_nested_too_deep_are_not_followed() -> None:
