@@ -27,6 +27,7 @@ from storage_node.upkeep.subjects import (
     parts_of,
     patients,
     said,
+    unknown,
 )
 
 if TYPE_CHECKING:
@@ -200,8 +201,12 @@ def _moves(subject: Subject, given: Mapping[int, str]) -> bool:
 async def _of_patient(grid: Grid, subject: Subject, given: Mapping[int, str]) -> dict[int, str]:
     """Return what a study is to say to be another patient's; nothing if he is not known."""
     patient_id, issuer = given[PATIENT_ID], given.get(ISSUER_OF_PATIENT_ID)
+    own_issuer = subject.says(ISSUER_OF_PATIENT_ID)
+    key = key_of(patient_id, own_issuer if issuer is None else issuer)
     found = await patients(grid, patient_id, issuer)
-    alike = [one for one in found if parts_of(one.uid[0])[1] == subject.says(ISSUER_OF_PATIENT_ID)]
+    if not found and len(await aliases(grid, key)) > 1:
+        raise BadCorrection(await unknown(grid, *parts_of(key)))
+    alike = [one for one in found if parts_of(one.uid[0])[1] == own_issuer]
     if len(found) > 1 and not alike:
         raise BadCorrection(
             f"several patients have the ID {patient_id}: give IssuerOfPatientID=…, too, {issuers_of(found)}"

@@ -92,7 +92,7 @@ async def patient(grid: Grid, patient_id: str, issuer: str | None = None) -> Sub
     if len(found) > 1:
         raise BadCorrection(f"several patients have the ID {patient_id}: say --issuer, {issuers_of(found)}")
     if not found:
-        raise BadCorrection(await _unknown(grid, patient_id, issuer))
+        raise BadCorrection(await unknown(grid, patient_id, issuer or ""))
     (match,) = found
     return await _subject(grid, Instance.patient(match.uid[0]), match)
 
@@ -171,6 +171,20 @@ async def aliases(grid: Grid, key: str) -> list[str]:
         keys.append(following)
 
 
+async def unknown(grid: Grid, patient_id: str, issuer: str) -> str:
+    """Return why no patient of an ID is found.
+
+    Raises
+    ------
+    NotEnoughSites
+    """
+    keys = await aliases(grid, key_of(patient_id, issuer))
+    if len(keys) == 1:
+        return f"no patient {patient_id} is known{f' of issuer {issuer}' if issuer else ''}"
+    into, _ = parts_of(keys[-1])
+    return f"patient {patient_id} was merged into {into}: name that one, or take it back (atria merge --undo)"
+
+
 async def facts_about(grid: Grid, subject: Instance) -> list[Fact]:
     """Return the corrections of a subject that any site knows.
 
@@ -214,11 +228,3 @@ async def find(grid: Grid, query: Query) -> list[Match]:
 async def _subject(grid: Grid, instance: Instance, match: Match) -> Subject:
     fact = corrections.holding(await facts_about(grid, instance))
     return Subject(instance, match, fact.details if fact is not None else ())
-
-
-async def _unknown(grid: Grid, patient_id: str, issuer: str | None) -> str:
-    keys = await aliases(grid, key_of(patient_id, issuer or ""))
-    if len(keys) == 1:
-        return f"no patient {patient_id} is known{f' of issuer {issuer}' if issuer else ''}"
-    into, _ = parts_of(keys[-1])
-    return f"patient {patient_id} was merged into {into}: name that one, or take it back (atria merge --undo)"

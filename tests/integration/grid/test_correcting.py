@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -111,6 +112,25 @@ async def test_which_of_several_patients_of_one_id_is_meant_has_to_be_said() -> 
         with pytest.raises(BadCorrection, match="several patients have the ID P2: say --issuer, one of X, Y"):
             await subjects.patient(c.grid, "P2")
         assert (await subjects.patient(c.grid, "P2", "X")).match.studies == 1
+        assert await patients(c.grid) == {"P2/X": {"1.2"}, "P2/Y": {"1.1", "1.3"}}
+        await store(c.grid, "1.4", patient_id="P4", issuer="Y")
+        assert dict((await correct(c.grid, "1.4", "PatientID=P2")).details)[NAME] == "Two", (
+            "of its own issuer"
+        )
+
+
+async def test_a_patient_id_that_is_there_already_brings_nothing_with_it() -> None:
+    async with cluster() as c:
+        await store(c.grid, "1.1")
+        plan = await correct(c.grid, "1.1", "PatientID=P1", "StudyDescription=x")
+        assert dict(plan.details) == {ID: "P1", "00081030": "x"}
+
+
+async def test_a_patient_whose_id_has_several_values_is_none_of_them() -> None:
+    async with cluster() as c:
+        await store(c.grid, "1.1", patient_id="A\\B")
+        with pytest.raises(BadCorrection, match="no patient A is known"):
+            await subjects.patient(c.grid, "A")
 
 
 async def test_a_patient_is_corrected_in_all_his_studies_and_a_series_alone() -> None:
@@ -185,13 +205,26 @@ async def test_merged_patients_are_one_whatever_comes_later_and_can_be_parted_ag
             await merging.unmerge(c.grid, "A")
 
 
+async def test_a_study_cannot_be_said_to_belong_to_who_was_merged_into_another() -> None:
+    async with cluster() as c:
+        for study, patient in (("1.1", "A"), ("1.2", "B"), ("1.3", "C")):
+            await store(c.grid, study, patient_id=patient)
+        await merge(c.grid, "A", "B")
+        with pytest.raises(BadCorrection, match="A was merged into B: name that one"):
+            await correct(c.grid, "1.3", "PatientID=A")
+        await correct(c.grid, "1.3", "PatientID=B")
+        assert await patients(c.grid) == {"B/": {"1.1", "1.2", "1.3"}}
+
+
 async def test_parting_leaves_what_was_corrected_before_the_merge() -> None:
     async with cluster() as c:
         await store(c.grid, "1.1", patient_id="A", name="A^A")
         await store(c.grid, "1.2", patient_id="B", name="B^B")
         subject = await subjects.patient(c.grid, "A")
-        await decide(c.grid, await correcting.correction(c.grid, subject, {0x00100010: "Right^Name"}))
-        await merge(c.grid, "A", "B")
+        texts = {0x00100010: "Right^Name", 0x00100030: "19700131"}
+        await decide(c.grid, await correcting.correction(c.grid, subject, texts))
+        plan = await merge(c.grid, "A", "B")
+        assert dict(plan.details)[BIRTH_DATE] == "19700131", "nothing else is known of the other"
         back = await merging.unmerge(c.grid, "A")
         assert changes(back) == {ID: ("B", "A"), NAME: ("B^B", "Right^Name")}
         await decide(c.grid, back)
@@ -213,6 +246,17 @@ async def test_merges_make_no_loop_and_no_alias_of_an_alias_by_mistake() -> None
             await subjects.patient(c.grid, "A")
         with pytest.raises(BadCorrection, match="A was merged into B: he cannot be"):
             await correcting.correction(c.grid, new, {0x00100020: "A"})
+
+
+async def test_a_loop_that_came_about_at_several_sites_is_followed_once() -> None:
+    async with cluster() as c:
+        await store(c.grid, "1.1", patient_id="A")
+        for old, new in (("A", "B"), ("B", "C"), ("C", "B")):
+            patient = Instance.patient(f"{old}\n")
+            await c.grid.decide(patient, FactKind.CORRECTED, by="me", reason="test", details=[(ID, new)])
+        async with asyncio.timeout(10):
+            assert await subjects.aliases(c.grid, "A\n") == ["A\n", "B\n", "C\n"]
+            assert await patients(c.grid) == {"B/": {"1.1"}}
 
 
 async def test_a_patient_gets_another_id_unless_that_is_another_patients() -> None:
@@ -251,6 +295,8 @@ async def test_the_history_tells_of_a_study_what_is_in_it_and_of_all_its_patient
         await c.heal()
         of_image = await history(c.grid, "1.2.1.1")
         assert [one.fact.reason for one in of_image.decided] == ["other"]
+        of_other = await history(c.grid, "1.1.1.1")
+        assert [one.fact for one in of_other.decided] == [one.fact for one in found.decided]
         of_patient = await history_of_patient(c.grid, "A")
         assert [dict(one.fact.details)[ID] for one in of_patient.decided] == ["B"]
         assert (await history(c.grid, "9")).decided == ()

@@ -34,8 +34,10 @@ def image(sop: str, pixels: int = 4) -> bytes:
 
 
 @pytest.fixture
-async def filled(tmp_path: Path, unused_tcp_port: int) -> AsyncIterator[Node]:
-    to = {"ae_title": "DEST", "host": "127.0.0.1", "port": unused_tcp_port}
+async def filled(request: pytest.FixtureRequest, tmp_path: Path, unused_tcp_port: int) -> AsyncIterator[Node]:
+    """Two instances of one study; a parameter says more of the destination."""
+    more = getattr(request, "param", {})
+    to = {"ae_title": "DEST", "host": "127.0.0.1", "port": unused_tcp_port, **more}
     limits = {"memory_limit_bytes": MIB}
     async with running_node(tmp_path / "data", destinations=[to], limits=limits) as node:
         async with await node.connect(ProposedContext(CT, (EXPLICIT,))) as association:
@@ -109,17 +111,15 @@ async def test_a_corrected_copy_is_converted_for_a_peer_that_takes_no_other(fill
     assert list(received) == ["1.2.1"], "the other is too large to be converted"
 
 
-@pytest.mark.parametrize("as_stored", [False, True])
-async def test_a_destination_gets_what_is_stored_if_the_settings_say_so(
-    filled: Node, as_stored: bool
-) -> None:
-    object.__setattr__(filled.settings.destinations[0], "as_stored", as_stored)
+@pytest.mark.parametrize(
+    ("filled", "name"), [({}, "Doe^Jane"), ({"as_stored": True}, "WRONG^NAME")], indirect=["filled"]
+)
+async def test_a_destination_gets_what_is_stored_if_the_settings_say_so(filled: Node, name: str) -> None:
     await correct(filled, STUDY_1, x00100010="Doe^Jane")
     with destination(filled, CT) as received:
         async with await filled.connect(MOVE) as association:
             await exchange(association, move_request())
-    names = {str(parsed(request.DataSet.getvalue()).PatientName) for request in received}
-    assert names == {"WRONG^NAME" if as_stored else "Doe^Jane"}
+    assert {str(parsed(request.DataSet.getvalue()).PatientName) for request in received} == {name}
 
 
 async def test_what_cannot_be_corrected_is_not_sent_and_says_so(filled: Node) -> None:
