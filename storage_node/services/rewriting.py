@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from cluster.nouns import Buffer
 
 _PIXEL_DATA: Final = frozenset((0x7FE00008, 0x7FE00009, 0x7FE00010))
+_PADDING: Final = 0x00000000
+"""What NULs look like that a sender has put behind the data set."""
 _GROUP_8_LENGTH: Final = 0x00080000
 _LENGTH_TO_END: Final = 0x00080001
 _ITEM: Final = 0xFFFEE000
@@ -105,7 +107,7 @@ class Rewriter:
                 before = self._missing[0] if self._missing else min(_PIXEL_DATA)
                 stream.pass_plain(before, self._changed, explicit=self._explicit)
             header = yield from stream.header(explicit=self._explicit)
-            if header is None or header.tag in _PIXEL_DATA:
+            if header is None or header.tag in _PIXEL_DATA or header.tag == _PADDING:
                 break
             if self._own is None and self._is_withheld(header.tag):
                 value = yield from stream.take(header.length)

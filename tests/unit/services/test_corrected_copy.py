@@ -170,6 +170,8 @@ def test_an_attribute_that_is_missing_is_put_where_it_belongs() -> None:
     assert rewritten(id_ + pixels, texts) == series + name + id_ + pixels
     assert rewritten(id_, {0x00185100: "HFS"}) == id_ + element(0x00185100, "CS", b"HFS ")
     assert rewritten(b"", {0x00100010: "Doe"}) == name
+    for padding in (b"\0" * 6, b"\0" * 32):
+        assert rewritten(series + padding, {0x00100010: "Doe"}) == series + name + padding
     assert rewritten(pixels, {0x00100010: ""}) == element(0x00100010, "PN", b"") + pixels
 
 
