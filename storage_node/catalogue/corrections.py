@@ -9,6 +9,7 @@ are generators that yield a subject, and are sent the correction that holds of i
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from cluster.nouns import Fact
+
+_TAG: Final = re.compile("[0-9A-F]{8}", re.ASCII)
 
 Details: TypeAlias = tuple[tuple[str, str], ...]
 """Texts by tags, as `00100010`, in their order."""
@@ -86,6 +89,11 @@ def values_of(header: bytes, details: Details) -> Mapping[str, str | None]:
     values = dict(described(header))
     _overlay(values, details)
     return values
+
+
+def by_tag(details: Iterable[tuple[str, str]]) -> dict[int, str]:
+    """Return details by tag; what names none is no correction."""
+    return {int(name, 16): text for name, text in details if _TAG.fullmatch(name)}
 
 
 def to_text(details: Details) -> str:

@@ -16,6 +16,7 @@ from cluster.dicom.elements import (
 )
 from cluster.dicom.items import items_of
 from storage_node.catalogue.attributes import SINGLE_VALUED, Attribute, normal, normalised
+from storage_node.catalogue.corrections import by_tag
 from storage_node.catalogue.keys import Combined, Empty, Items, Key, attributes_of, matches
 from storage_node.catalogue.moments import zoned
 
@@ -54,7 +55,7 @@ def are_met(keys: Sequence[Key], header: bytes, corrected: Sequence[tuple[str, s
         elements: Elements = unpack(header, wanted.union(_INHERITED))
     except PackedHeaderError:
         elements = {}
-    given = {int(name, 16): value for name, value in corrected}
+    given = by_tag(corrected)
     return all(
         matches(key, normalised(key.attribute.vr, given[key.attribute.tag]))
         if key.attribute.tag in given and not isinstance(key, Items | Combined)

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
 from cluster.nouns import Level
-from storage_node.catalogue.attributes import described
+from storage_node.catalogue.corrections import values_of
 from storage_node.catalogue.matching import by_uids
 from storage_node.catalogue.views import patient_key
 from storage_node.services.answers import COUNTED
@@ -60,7 +60,7 @@ class Above:
         study, series = instance.study_instance_uid, instance.series_instance_uid
         match level:
             case Level.PATIENT:
-                values = described(match.header)
+                values = values_of(match.header, match.corrected)
                 uid, patient_id = patient_key(study, values), values["patient_id"]
                 if patient_id is None:
                     # A patient of its own (`patient_key`).

@@ -18,6 +18,7 @@ from storage_node.catalogue.attributes import (
 from storage_node.catalogue.headers import matching_items
 from storage_node.catalogue.keys import Items
 from storage_node.catalogue.matching import QUERY_RETRIEVE_LEVEL
+from storage_node.services.corrected_copy import texts_of
 from storage_node.services.data_set import Value, choose, encode, sequence_of, value_of, wanted_of
 
 if TYPE_CHECKING:
@@ -103,9 +104,9 @@ class Answers:
         for upper, entity in above.items():
             known |= _counted(entity, upper)
         values: dict[int, Value] = {}
-        corrected = {int(name, 16): text for name, text in match.corrected}
+        corrected = texts_of(match.corrected) if match.corrected else {}
         for tag in self._request.requested:
-            if tag in corrected and not _is_below(tag, level):
+            if tag in corrected and tag not in known and not _is_below(tag, level):
                 element = Element(None, corrected[tag].encode())
                 values[tag] = value_of(tag, element, UTF_8)
             elif tag in self._matched:

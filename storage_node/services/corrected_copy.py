@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 
 from cluster.dicom.transfer_syntaxes import DEFLATED_EXPLICIT_VR_LE
+from storage_node.catalogue.corrections import by_tag
 from storage_node.services.rewriting import NotCorrectable, Rewriter, dictionary_vr
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ _HEADER_LIMIT_BYTES: Final = 16 * 1024 * 1024
 """How much is held until all corrections are made, so that one that cannot be made fails before anything of
 the copy is sent."""
 _INFLATED_BYTES: Final = 1024 * 1024
-_TAG: Final = re.compile(r"[0-9A-F]{8}")
 _FIRST_PIXELS: Final = 0x7FE00000
 _CORRECTED_VRS: Final = frozenset(
     ("AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM")
@@ -99,7 +98,7 @@ class _Deflated:
 
 def texts_of(details: Details) -> Mapping[int, str]:
     """Return what was corrected and can be put into a data set, by tags."""
-    tags = {int(name, 16): text for name, text in details if _TAG.fullmatch(name)}
+    tags = by_tag(details)
     return {
         tag: text
         for tag, text in tags.items()

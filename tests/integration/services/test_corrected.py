@@ -122,6 +122,18 @@ async def test_a_destination_gets_what_is_stored_if_the_settings_say_so(filled: 
     assert {str(parsed(request.DataSet.getvalue()).PatientName) for request in received} == {name}
 
 
+async def test_a_query_is_answered_by_what_was_corrected(filled: Node) -> None:
+    await correct(filled, STUDY_1, x00100010="Müller^Jürgen", x00100020="P1")
+    await correct(filled, SERIES_1, x00080060="MR")
+    keys = {"PatientName": "muller*", "PatientID": "", "ModalitiesInStudy": "MR"}
+    async with await filled.connect(ProposedContext(uids.STUDY_ROOT_FIND, (EXPLICIT,))) as association:
+        wanted = identifier("STUDY", **keys, NumberOfPatientRelatedStudies="")
+        told = [answer async for _, answer in client.find(association, uids.STUDY_ROOT_FIND, wanted)]
+    (found,) = [parsed(answer) for answer in told if answer is not None]
+    assert (str(found.PatientName), found.PatientID) == ("Müller^Jürgen", "P1")
+    assert (found.ModalitiesInStudy, found.NumberOfPatientRelatedStudies) == ("MR", 1)
+
+
 async def test_what_cannot_be_corrected_is_not_sent_and_says_so(filled: Node) -> None:
     """As it is stored it may be told to be another patient's."""
     nested = b"\x08\x00\x40\x11SQ\0\0\xff\xff\xff\xff" + element(0x00080018, "UI", b"1.2")

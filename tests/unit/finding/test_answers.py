@@ -135,3 +135,33 @@ def test_whatever_was_stored_can_be_told(elements: dict[int, Element], syntax: s
     reader.feed(data)
     reader.close()
     assert {*elements, 0x00080052, 0x00080054} <= reader.elements.keys()
+
+
+CORRECTED = (("00080060", "MR"), ("00081030", "Schädel"), ("00100010", "Янтарь^Анна"), ("00100030", ""))
+
+
+def test_what_was_corrected_is_told_instead_of_what_is_stored() -> None:
+    stored = pack({0x00100010: Element("PN", b"Doe^Jane"), 0x00100030: Element("DA", b"19700101")})
+    tags = (0x00080060, 0x00081030, 0x00100010, 0x00100020, 0x00100030)
+    found = told(replace(match(stored), corrected=CORRECTED), Level.SERIES, *tags)
+    assert (found.Modality, found.StudyDescription, found.PatientName) == ("MR", "Schädel", "Янтарь^Анна")
+    assert not found.PatientID
+    assert not found.PatientBirthDate
+    assert found.SpecificCharacterSet == "ISO_IR 192"
+
+
+def test_what_was_corrected_below_the_level_or_not_asked_for_is_not_told() -> None:
+    corrected = replace(match(), corrected=(*CORRECTED, ("00080061", "XX"), ("junk", "x")))
+    found = told(corrected, Level.STUDY, 0x00080060, 0x00080061, 0x00100020)
+    assert (found.ModalitiesInStudy, found.PatientID) == (["CT", "SR"], "P1")
+    assert not found.Modality
+    assert "PatientName" not in found
+    assert not told(corrected, Level.PATIENT, 0x00081030).StudyDescription
+
+
+def test_a_corrected_text_is_told_in_the_character_set_that_is_asked_in() -> None:
+    found = replace(match(), corrected=(("00100010", "Müller^Jürgen"),))
+    request = Request(Model.STUDY, Query(Level.STUDY), (0x00100010,))
+    identifier = {0x00080005: Element("CS", b"ISO_IR 100"), 0x00100010: Element(None, b"")}
+    answers = Answers(request, identifier, EXPLICIT, "ATRIA")
+    assert "Müller^Jürgen".encode("latin_1") in answers.identifier(found)
