@@ -103,6 +103,10 @@ class Limits(_Table):
     """Raw elements of a header that a catalogue keeps; the object has the rest."""
     find_matches: Annotated[int, Field(gt=0)] = 100_000
     """Answers to one C-FIND; past it the query fails with 0xA700."""
+    rejected_instances: Annotated[int, Field(gt=0)] = 10_000
+    """Instances that one rejection note may name; one that names more is refused: 0xA700."""
+    rejection_note_limit_bytes: Bytes = 16 * MIB
+    """Largest Key Object Selection Document that is read; a larger one is refused: 0xA700."""
 
 
 class Writing(_Table):
@@ -317,6 +321,8 @@ class Peer(_Table):
     """Specific Character Set of the answers to its queries, where it has all their characters."""
     lenient_levels: bool | None = None
     """Whether its queries may leave out the unique keys of upper levels; else they fail with 0xA900."""
+    show_rejected: bool = False
+    """Whether it finds and retrieves what was rejected for quality reasons, too (IHE RAD IOCM)."""
 
 
 class Dicom(_Table):

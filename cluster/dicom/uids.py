@@ -13,5 +13,8 @@ STUDY_ROOT_FIND: Final = "1.2.840.10008.5.1.4.1.2.2.1"
 STUDY_ROOT_MOVE: Final = "1.2.840.10008.5.1.4.1.2.2.2"
 STUDY_ROOT_GET: Final = "1.2.840.10008.5.1.4.1.2.2.3"
 
+KEY_OBJECT_SELECTION: Final = "1.2.840.10008.5.1.4.1.1.88.59"
+"""Of a Key Object Selection Document (PS3.3 A.35.4): it flags instances, some of them as rejected."""
+
 MEDIA_STORAGE_DIRECTORY: Final = "1.2.840.10008.1.3.10"
 """Of a DICOMDIR, which lists files (PS3.3 F): it exists in files only, and no association carries it."""

@@ -99,9 +99,19 @@ def rulings(facts: Iterable[Fact]) -> tuple[Fact, ...]:
 def is_hidden(facts: Iterable[Fact]) -> bool:
     """Return whether an instance of which these are all the facts, or those that hold, is in no answer."""
     held = tuple(facts)
-    deletion, rejection = ruling(held), ruling(held, Topic.REJECTION)
-    return (deletion is not None and deletion.kind is not FactKind.REVIVED) or (
-        rejection is not None and rejection.kind is FactKind.REJECTED
+    return _is_deleted(held) or _rejection(held) is not None
+
+
+REJECTED_FOR_QUALITY: Final = "113001"
+"""Code (DCM) of a rejection note's title by which instances may be shown to who looks for them (IHE IOCM)."""
+
+
+def is_shown_to_some(facts: Iterable[Fact]) -> bool:
+    """Return whether it is in no answer only because it was rejected for quality reasons."""
+    held = tuple(facts)
+    rejection = _rejection(held)
+    return (
+        not _is_deleted(held) and rejection is not None and rejection.detail("code") == REJECTED_FOR_QUALITY
     )
 
 
@@ -125,6 +135,16 @@ def purged(facts: Iterable[Fact]) -> frozenset[str]:
         else:
             gone.difference_update(filter(None, (fact.detail("digest") for fact in same)))
     return frozenset(gone)
+
+
+def _is_deleted(facts: Iterable[Fact]) -> bool:
+    deletion = ruling(facts)
+    return deletion is not None and deletion.kind is not FactKind.REVIVED
+
+
+def _rejection(facts: Iterable[Fact]) -> Fact | None:
+    rejection = ruling(facts, Topic.REJECTION)
+    return rejection if rejection is not None and rejection.kind is FactKind.REJECTED else None
 
 
 def chosen(facts: Iterable[Fact]) -> str | None:

@@ -22,7 +22,7 @@ from prometheus_client import Counter
 from cluster.nouns import Level, Provenance
 from storage_node.catalogue import corrections
 from storage_node.catalogue.matching import by_uids
-from storage_node.catalogue.views import chosen, precedence
+from storage_node.catalogue.views import chosen, is_shown_to_some, precedence
 from storage_node.grid import rows
 from storage_node.grid.find_stream import Stream, StreamFailed
 from storage_node.grid.find_union import (
@@ -84,6 +84,9 @@ class Finding:
         Whether entities of which all instances are hidden are returned, too, with `Match.instances` 0.
     whole : bool
         Whether what was corrected of the study that a series or an instance is in is to be known, too.
+    rejected : bool
+        Whether instances that were rejected for quality reasons, and not deleted, are as if they were not.
+        An entity above is counted so where all of it is hidden otherwise.
 
     Attributes
     ----------
@@ -104,6 +107,7 @@ class Finding:
         answer_timeout_s: float = ANSWER_TIMEOUT_S,
         hidden: bool = False,
         whole: bool = True,
+        rejected: bool = False,
     ) -> None:
         self.answered: list[str] = []
         self.failed: list[str] = []
@@ -115,6 +119,7 @@ class Finding:
         self._answer_timeout_s = answer_timeout_s
         self._hidden = hidden
         self._is_whole = whole
+        self._rejected = rejected
         self._of_study: tuple[str, corrections.Details] = ("", ())
         self._is_by_uids = is_by_uids(query)
         self._streams: list[Stream] = []
@@ -156,6 +161,8 @@ class Finding:
                 same = [(stream, match) for stream, match in heads if match.uid == uid]
                 try:
                     answer = await self._combine(uid, same)
+                    if self._rejected and answer is not None and not answer.instances:
+                        answer = await self._with_rejected(answer)
                 except StreamFailed as failure:
                     self._failed(failure)
                     continue
@@ -292,6 +299,19 @@ class Finding:
             corrected: corrections.Corrected = done.value
             return corrected
 
+    async def _with_rejected(self, match: Match) -> Match:
+        """Return an entity of which all is hidden with what of it was rejected for quality reasons.
+
+        Raises
+        ------
+        StreamFailed, _AskAgain
+        """
+        if self._query.level is not Level.IMAGE:
+            return await self._recount(match)
+        if not is_shown_to_some(match.rulings):
+            return match
+        return replace(match, instances=1, series=1, studies=1)
+
     async def _recount(self, match: Match) -> Match:
         """Count what is below an entity in the union of what the catalogues know."""
         _RECOUNTED.inc()
@@ -337,6 +357,7 @@ class Finding:
             answer_timeout_s=self._answer_timeout_s,
             hidden=True,
             whole=whole,
+            rejected=self._rejected,
         )
         try:
             parts = [part async for part in below]

@@ -245,12 +245,23 @@ class Grid:
         log.info("fact.decided", kind=fact.kind, epoch=fact.epoch, digest=fact.digest)
         return fact
 
-    def find(self, query: Query, limit: int, *, hidden: bool = False) -> Finding | RelatedFinding:
-        """Find what matches at R catalogues, or at as many as can be reached; what is hidden if asked."""
-        find = partial(self._find, hidden=hidden)
+    def find(
+        self, query: Query, limit: int, *, hidden: bool = False, rejected: bool = False
+    ) -> Finding | RelatedFinding:
+        """Find what matches at R catalogues, or at as many as can be reached.
+
+        Parameters
+        ----------
+        query : Query
+        limit : int
+        hidden, rejected : bool
+            Whether what is hidden is found, too: all of it, or what was rejected for quality reasons
+            (see `Finding`).
+        """
+        find = partial(self._find, hidden=hidden, rejected=rejected)
         return RelatedFinding(find, query, limit) if query.below else find(query, limit)
 
-    def _find(self, query: Query, limit: int, *, hidden: bool) -> Finding:
+    def _find(self, query: Query, limit: int, *, hidden: bool, rejected: bool) -> Finding:
         voters = self.sites.voters()
         others = [site for site in self.sites.up() or self.sites.by_health() if site not in voters]
         return Finding(
@@ -261,6 +272,7 @@ class Grid:
             voters=[site.name for site in voters],
             answer_timeout_s=self._writing.site_timeout_s,
             hidden=hidden,
+            rejected=rejected,
         )
 
     async def find_in_objects(self, query: Query, limit: int, *, header_limit_bytes: int) -> Listed:

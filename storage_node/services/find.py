@@ -67,7 +67,7 @@ class FindService:
         )
         above = Above(self.grid, request, limits.find_matches)
         pending = Status.PENDING_WITHOUT_OPTIONAL_KEYS if request.unmatched else Status.PENDING
-        finding = self.grid.find(request.query, limits.find_matches + 1)
+        finding = self.grid.find(request.query, limits.find_matches + 1, rejected=peer.show_rejected)
         told = 0
         try:
             async with aclosing(association.unless_cancelled(message.command.message_id, finding)) as matches:

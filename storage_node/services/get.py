@@ -31,7 +31,13 @@ class GetService:
         """Send what was asked for over the association it was asked on, then how it went."""
         limits, peer = self.settings.limits, self.settings.peer(association.calling_ae)
         try:
-            selection = await select(self.grid, message, limits, lenient_levels=bool(peer.lenient_levels))
+            selection = await select(
+                self.grid,
+                message,
+                limits,
+                lenient_levels=bool(peer.lenient_levels),
+                show_rejected=peer.show_rejected,
+            )
         except Refusal as refusal:
             await refuse(association, message, refusal, service="get")
             return

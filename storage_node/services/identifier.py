@@ -82,7 +82,14 @@ async def read_find(message: Message, limits: Limits, *, lenient_levels: bool = 
     return Question(request, elements)
 
 
-async def select(grid: Grid, message: Message, limits: Limits, *, lenient_levels: bool = False) -> Selection:
+async def select(
+    grid: Grid,
+    message: Message,
+    limits: Limits,
+    *,
+    lenient_levels: bool = False,
+    show_rejected: bool = False,
+) -> Selection:
     """Read the Identifier of a C-MOVE or C-GET, and find the current version of each instance it names.
 
     Parameters
@@ -92,6 +99,8 @@ async def select(grid: Grid, message: Message, limits: Limits, *, lenient_levels
     limits : Limits
     lenient_levels : bool
         As `read_find` takes it.
+    show_rejected : bool
+        Whether what was rejected for quality reasons is meant, too.
 
     Raises
     ------
@@ -104,7 +113,7 @@ async def select(grid: Grid, message: Message, limits: Limits, *, lenient_levels
         query = parse_retrieval(_model(message), elements, _agreed(message, lenient_levels=lenient_levels))
     except BadIdentifier as error:
         raise Refusal(Status.DATA_SET_DOES_NOT_MATCH, str(error)) from error
-    finding = grid.find(query, limits.find_matches + 1)
+    finding = grid.find(query, limits.find_matches + 1, rejected=show_rejected)
     versions: list[Version] = []
     corrected: dict[Instance, Details] = {}
     alike: dict[Details, Details] = {}

@@ -52,7 +52,11 @@ class MoveService:
             destination = self._destination(message)
             peer = self.settings.peer(association.calling_ae)
             selection = await select(
-                self.grid, message, self.settings.limits, lenient_levels=bool(peer.lenient_levels)
+                self.grid,
+                message,
+                self.settings.limits,
+                lenient_levels=bool(peer.lenient_levels),
+                show_rejected=peer.show_rejected,
             )
         except Refusal as refusal:
             await refuse(association, message, refusal, service="move")

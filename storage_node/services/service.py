@@ -14,6 +14,7 @@ from storage_node.services.find import FindService
 from storage_node.services.get import GetService
 from storage_node.services.move import MoveService
 from storage_node.services.read_ahead import Room
+from storage_node.services.rejecting import Rejecting
 from storage_node.services.reply import reply
 from storage_node.services.status import Status
 from storage_node.services.store import StoreService
@@ -53,7 +54,10 @@ class Services:
         room = Room()
         self._answers: dict[int, tuple[str, Callable[[Association, Message], Awaitable[None]]]] = {
             _ECHO: ("C-ECHO", echo),
-            _STORE: ("C-STORE", StoreService(grid, limits, Budget(limits.held_bytes))),
+            _STORE: (
+                "C-STORE",
+                StoreService(grid, limits, Budget(limits.held_bytes), Rejecting(grid, limits)),
+            ),
             _FIND: ("C-FIND", FindService(grid, settings)),
             _GET: ("C-GET", GetService(grid, settings, room)),
             _MOVE: ("C-MOVE", MoveService(grid, settings, room)),

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from storage_node.grid.arrival import Arrival, Stored
     from storage_node.grid.grid import Grid
     from storage_node.services.budget import Budget
+    from storage_node.services.rejecting import Rejecting
 
 _STORED = Counter("atria_stored_instances_total", "Instances that were acknowledged", ["path"])
 _REFUSED = Counter("atria_refused_instances_total", "Instances that were refused, by status", ["status"])
@@ -52,6 +53,7 @@ class StoreService:
     grid: Grid
     limits: Limits
     budget: Budget
+    rejecting: Rejecting
 
     async def __call__(self, association: Association, message: Message) -> None:
         """Receive one instance, store it, and answer.
@@ -63,6 +65,7 @@ class StoreService:
         """
         try:
             stored = await self._receive(association, message)
+            await self.rejecting.apply(stored.version, by=association.calling_ae)
         except Refusal as refusal:
             _REFUSED.labels(status=f"{refusal.status:04X}").inc()
             await refuse(association, message, refusal, service="store")
