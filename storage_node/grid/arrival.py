@@ -46,3 +46,5 @@ class Stored:
     """Sites that hold the object and a confirmed row, in the order of the settings."""
     owed: tuple[str, ...]
     """Sites that do not, each of them noted as a debt at W others."""
+    order: int
+    """That of the row: more than 1 where the instance had another version already (`Row.order`)."""

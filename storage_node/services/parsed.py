@@ -49,12 +49,17 @@ def parse(file: bytes, version: Version, limit_bytes: int) -> Dataset:
         raise NotReadable(f"the data set cannot be read: {type(error).__name__}") from error
 
 
-def value_of(data_set: Dataset, tag: int) -> bytes:
-    """Return a value as it was sent, without its padding; nothing where there is no such element."""
+def bytes_of(data_set: Dataset, tag: int) -> bytes:
+    """Return a value as it was sent; nothing where there is no such element."""
     element = data_set.get_item(tag) if tag in data_set else None
     value = getattr(element, "value", None) or b""
     # Specific Character Set is decoded at once.
-    return (value.encode("latin_1") if isinstance(value, str) else bytes(value)).strip(b" \0")
+    return value.encode("latin_1") if isinstance(value, str) else bytes(value)
+
+
+def text_of(data_set: Dataset, tag: int) -> str:
+    """Return a value of ASCII text as it was sent, without its padding: pydicom would warn of what is odd."""
+    return bytes_of(data_set, tag).decode("latin_1").strip(" \0")
 
 
 def items_of(data_set: Dataset, tag: int) -> list[Dataset]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from cluster.nouns import Instance
 from storage_node.catalogue.views import REJECTED_FOR_QUALITY
-from storage_node.services.parsed import items_of, value_of
+from storage_node.services.parsed import items_of, text_of
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -102,8 +102,8 @@ def read(document: Dataset, limit: int) -> RejectionNote | None:
 
 def _title(document: Dataset) -> Title | None:
     for code in items_of(document, _CONCEPT_NAME_CODE):
-        value = _text(code, _CODE_VALUE)
-        if _text(code, _CODING_SCHEME_DESIGNATOR) == _CODING_SCHEME and value in frozenset(Title):
+        value = text_of(code, _CODE_VALUE)
+        if text_of(code, _CODING_SCHEME_DESIGNATOR) == _CODING_SCHEME and value in frozenset(Title):
             return Title(value)
     return None
 
@@ -114,9 +114,9 @@ def _evidence(document: Dataset) -> Iterator[Instance]:
         for series in items_of(study, _REFERENCED_SERIES):
             for sop in items_of(series, _REFERENCED_SOP):
                 instance = Instance(
-                    _text(study, _STUDY_INSTANCE_UID),
-                    _text(series, _SERIES_INSTANCE_UID),
-                    _text(sop, _REFERENCED_SOP_INSTANCE_UID),
+                    text_of(study, _STUDY_INSTANCE_UID),
+                    text_of(series, _SERIES_INSTANCE_UID),
+                    text_of(sop, _REFERENCED_SOP_INSTANCE_UID),
                 )
                 if not (instance.study_instance_uid and instance.series_instance_uid):
                     raise BadNote("a reference lacks its Study or Series Instance UID")
@@ -131,7 +131,7 @@ def _content(document: Dataset) -> Iterator[str]:
         item = waiting.pop()
         waiting += items_of(item, _CONTENT)
         for sop in items_of(item, _REFERENCED_SOP):
-            if uid := _text(sop, _REFERENCED_SOP_INSTANCE_UID):
+            if uid := text_of(sop, _REFERENCED_SOP_INSTANCE_UID):
                 yield uid
 
 
@@ -140,8 +140,3 @@ def _within(found: Iterator[T], limit: int) -> Iterator[T]:
         if number > limit:
             raise TooManyInstances(f"the rejection note names more than {limit} instances")
         yield one
-
-
-def _text(data_set: Dataset, tag: int) -> str:
-    """Return a UID or a code; pydicom would warn of one that is odd."""
-    return value_of(data_set, tag).decode("latin_1")

@@ -9,6 +9,7 @@ from prometheus_client import Counter
 
 from cluster.dicom import uids
 from storage_node.services.budget import Budget
+from storage_node.services.choosing import Choosing
 from storage_node.services.echo import echo
 from storage_node.services.find import FindService
 from storage_node.services.get import GetService
@@ -51,13 +52,11 @@ class Services:
 
     def __init__(self, settings: Settings, grid: Grid) -> None:
         limits = settings.limits
-        room = Room()
+        room, budget = Room(), Budget(limits.held_bytes)
+        store = StoreService(grid, limits, budget, Choosing(grid, limits, budget), Rejecting(grid, limits))
         self._answers: dict[int, tuple[str, Callable[[Association, Message], Awaitable[None]]]] = {
             _ECHO: ("C-ECHO", echo),
-            _STORE: (
-                "C-STORE",
-                StoreService(grid, limits, Budget(limits.held_bytes), Rejecting(grid, limits)),
-            ),
+            _STORE: ("C-STORE", store),
             _FIND: ("C-FIND", FindService(grid, settings)),
             _GET: ("C-GET", GetService(grid, settings, room)),
             _MOVE: ("C-MOVE", MoveService(grid, settings, room)),

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from storage_node.grid.arrival import Arrival, Stored
     from storage_node.grid.grid import Grid
     from storage_node.services.budget import Budget
+    from storage_node.services.choosing import Choosing
     from storage_node.services.rejecting import Rejecting
 
 _STORED = Counter("atria_stored_instances_total", "Instances that were acknowledged", ["path"])
@@ -53,6 +54,7 @@ class StoreService:
     grid: Grid
     limits: Limits
     budget: Budget
+    choosing: Choosing
     rejecting: Rejecting
 
     async def __call__(self, association: Association, message: Message) -> None:
@@ -65,6 +67,7 @@ class StoreService:
         """
         try:
             stored = await self._receive(association, message)
+            await self.choosing.classify(stored)
             await self.rejecting.apply(stored.version, by=association.calling_ae)
         except Refusal as refusal:
             _REFUSED.labels(status=f"{refusal.status:04X}").inc()

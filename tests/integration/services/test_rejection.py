@@ -14,6 +14,7 @@ from cluster.nouns import Fact, FactKind, Instance, Level
 from storage_node.catalogue.matching import by_uids
 from storage_node.catalogue.protocol import CatalogueUnavailable
 from storage_node.services.status import Status
+from tests.integration.services import asking
 from tests.integration.services.instances import CT, instance, store
 from tests.integration.services.node import EXPLICIT, Node, running_node
 from tests.integration.services.rejection_notes import (
@@ -129,6 +130,21 @@ async def test_who_looks_for_it_is_shown_what_was_rejected_for_quality_and_nothi
     await send(association, document(PATIENT_SAFETY, [TWO], sop="1.2.99.2"))
     assert await shown(node, rejected=True) == []
     assert await entities(node, Level.STUDY, rejected=True) == []
+
+
+async def test_a_peer_that_may_finds_and_gets_what_was_rejected_for_quality(tmp_path: Path) -> None:
+    study = {"StudyInstanceUID": "1.2"}
+    for shows in (False, True):
+        peers = [{"ae_title": "TESTER", "show_rejected": shows}]
+        async with (
+            running_node(tmp_path / f"{shows}", peers=peers) as node,
+            await node.connect(*CONTEXTS) as association,
+        ):
+            await stored(association, ONE, TWO)
+            await send(association, document(QUALITY, [ONE]))
+            series = await asking.found(node, "IMAGE", **study, SeriesInstanceUID="1.2.2")
+            assert len(series) == 1 + shows
+            assert len(await asking.got(node, **study)) == 1 + shows
 
 
 async def test_a_note_for_quality_weakens_no_stricter_one(node: Node, association: Association) -> None:
