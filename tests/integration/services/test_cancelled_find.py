@@ -38,7 +38,7 @@ class Searching:
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     complete: bool = True
 
-    def find(self, *_: object) -> AsyncGenerator[Match]:
+    def find(self, *_: object, **__: object) -> AsyncGenerator[Match]:
         return self._search()
 
     async def _search(self) -> AsyncGenerator[Match]:
