@@ -11,15 +11,18 @@ from importlib.metadata import entry_points
 import typer
 
 from deploy.command import (
+    accept,
     balancer,
     catalogue,
     changes,
+    conflicts,
     correct,
     delete,
     find,
     get,
     history,
     merge,
+    rejections,
     repair,
     retain,
     scrub,
@@ -54,12 +57,13 @@ def build() -> typer.Typer:
     )
     for panel, modules in (
         (_USERS, (up, send, find, get, delete, undelete, trash, retain)),
-        (_USERS, (correct, merge, history)),
+        (_USERS, (correct, merge, history, rejections, accept)),
         (_USERS, (status, where, verify, repair, scrub, changes)),
         (_PROCESSES, (balancer, worker, upkeep)),
     ):
         for module in modules:
             app.command(module.__name__.rpartition(".")[2], rich_help_panel=panel)(module.command)
+    app.add_typer(conflicts.app, name="conflicts", rich_help_panel=_USERS)
     app.add_typer(site.app, name="site", rich_help_panel=_USERS)
     app.add_typer(catalogue.app, name="catalogue", rich_help_panel=_USERS)
     for found in entry_points(group="atria.commands"):
