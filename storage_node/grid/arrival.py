@@ -48,3 +48,5 @@ class Stored:
     """Sites that do not, each of them noted as a debt at W others."""
     order: int
     """That of the row: more than 1 where the instance had another version already (`Row.order`)."""
+    met_deleted: bool = False
+    """Whether the instance was deleted when it came."""

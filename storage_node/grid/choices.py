@@ -2,7 +2,8 @@
 
 Another header over the same pixels is its sender's correction, and the newest holds. Where the pixels differ,
 or where what is new has lost some, the first stays until a person chooses. What is decided here by itself is
-told from a person's choice by its `relation`: a person's stands, whatever comes.
+told from a person's choice by its `relation`. A person's stands, whatever comes, until the instance is
+deleted and sent again.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ class Relation(enum.StrEnum):
     """The same content in another encoding."""
     CORRECTION = "correction"
     """The same pixels with another header."""
+    AFTER_DELETION = "after_deletion"
+    """Whatever it is, it was sent when all that came before had been deleted."""
     LOSSY = "lossy"
     """Other pixels, as some of what the first shows was lost by compression."""
     UNCOMPARED = "uncompared"
@@ -42,7 +45,7 @@ class Relation(enum.StrEnum):
     @property
     def replaces(self) -> bool:
         """Whether the newer one becomes the current one."""
-        return self in (Relation.ALTERNATE, Relation.CORRECTION)
+        return self in (Relation.ALTERNATE, Relation.CORRECTION, Relation.AFTER_DELETION)
 
     @property
     def needs_a_person(self) -> bool:
@@ -58,6 +61,7 @@ class Relation(enum.StrEnum):
 _REASONS: Final = {
     Relation.ALTERNATE: "the same content in another encoding",
     Relation.CORRECTION: "corrected by its sender",
+    Relation.AFTER_DELETION: "sent after the instance had been deleted",
     Relation.LOSSY: "lossy after lossless",
     Relation.UNCOMPARED: "conflict: pixels that cannot be compared",
     Relation.CONFLICT: "conflict: other pixels",

@@ -153,3 +153,9 @@ def order_above_purged(met: Mapping[str, Iterable[Fact]], digest: str) -> int | 
         return None
     purges = [fact for facts in by_site for fact in facts if fact.kind is FactKind.PURGED]
     return 1 + max(int(fact.detail("order") or 0) for fact in purges)
+
+
+def was_deleted(met: Mapping[str, Iterable[Fact]]) -> bool:
+    """Return whether an instance was deleted, by what an insert met at each site that confirmed it."""
+    held = ruling(fact for facts in met.values() for fact in facts)
+    return held is not None and held.kind is not FactKind.REVIVED

@@ -176,7 +176,8 @@ class Writer:
             if isinstance(outcome, NotEnoughSites):
                 return outcome
         refusal = await self._see_to_it_that_it_is_shown(record)
-        return refusal or Stored(row.version, outcome.copies, outcome.owed, outcome.order)
+        deleted = facts.was_deleted(record.met)
+        return refusal or Stored(row.version, outcome.copies, outcome.owed, outcome.order, deleted)
 
     async def _see_to_it_that_it_is_shown(self, record: VersionRecord) -> NotEnoughSites | None:
         """Write the fact, if one is needed, by which success means what the settings say that it does."""

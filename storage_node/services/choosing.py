@@ -4,6 +4,9 @@ The plain rule is that the newest is. A fact is needed only where that would be 
 newest are others, or fewer, or nobody can tell (`grid.choices`). Once a person has chosen, nothing is decided
 by itself any more: what came since is shown among the conflicts.
 
+Where the instance had been deleted, what is sent then is current, whatever was there before or was chosen of
+it: that was in no answer any more, and its bytes may be gone.
+
 A version that is stored again decides nothing, but what was decided is written again: perhaps it never got
 to W sites.
 """
@@ -71,16 +74,21 @@ class Choosing:
         Refusal
             It was not decided: too few sites can be asked, or take it.
         """
-        if stored.order == 1:
+        if stored.order == 1 and not stored.met_deleted:
             return
         try:
-            await self._classify(stored.version)
+            await self._classify(stored.version, met_deleted=stored.met_deleted)
         except NotEnoughSites as error:
             raise Refusal(Status.OUT_OF_RESOURCES, f"no version chosen: {error}") from error
 
-    async def _classify(self, new: Version) -> None:
+    async def _classify(self, new: Version, *, met_deleted: bool) -> None:
         instance = new.instance
         rows = in_order(await self.grid.rows_of(instance))
+        if len(rows) == 1:
+            return
+        if met_deleted:
+            await self._choose(new, [name(row.version) for row in rows], Relation.AFTER_DELETION)
+            return
         known = await self.grid.facts_at_sites(instance)
         held = ruling((fact for facts in known.values() for fact in facts), Topic.CHOICE)
         if held is not None:

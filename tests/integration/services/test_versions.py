@@ -135,6 +135,25 @@ async def test_what_a_person_chose_stays_whatever_comes(node: Node, association:
     assert (await facts(node))[0] == chosen
 
 
+async def test_what_is_sent_after_a_deletion_is_current_whatever_was_there(
+    node: Node, association: Association
+) -> None:
+    first, second, third = image(), image(b"others"), image(b"thirds")
+    await sent(association, first, second)
+    for data_set in (second, first, third):
+        await node.grid.decide(ONE, FactKind.DELETED, by="jane", reason="wrong patient")
+        await sent(association, data_set)
+        assert await current(node) == data_set
+        await sent(association, data_set)
+        assert await current(node) == data_set, "it is known by now"
+    (oldest, *_) = choices.in_order(await node.grid.rows_of(ONE))
+    details = choices.details(oldest.version, [])
+    await node.grid.decide(ONE, FactKind.CHOSEN, by="jane", reason="mine", details=details)
+    await node.grid.decide(ONE, FactKind.DELETED, by="jane", reason="wrong patient")
+    await sent(association, second)
+    assert await current(node) == second
+
+
 async def test_a_version_is_refused_whose_conflict_cannot_be_decided(
     node: Node, association: Association, monkeypatch: pytest.MonkeyPatch
 ) -> None:
