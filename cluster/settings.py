@@ -107,9 +107,11 @@ class Limits(_Table):
     """Instances that one rejection note may name; one that names more is refused: 0xA700."""
     rejection_note_limit_bytes: Bytes = 16 * MIB
     """Largest Key Object Selection Document that is read; a larger one is refused: 0xA700."""
-    compared_limit_bytes: Bytes = 64 * MIB
+    compared_limit_bytes: Bytes = 4096 * MIB
     """Largest version whose pixels are compared with those of another that an instance has already; where
     that is not done the first stays the current one, until a person chooses."""
+    decoded_limit_bytes: Bytes = 64 * MIB
+    """Largest version that is held in memory for that: of a larger one pixels are compared as encoded."""
 
 
 class Writing(_Table):

@@ -34,12 +34,12 @@ from storage_node.grid.choices import (
 )
 from storage_node.grid.read import NoCopy
 from storage_node.grid.write import NotEnoughSites
-from storage_node.services.contents import Content, content_of, relation
+from storage_node.services.contents import Content, LargeContent, content_of, relation
 from storage_node.services.parsed import NotReadable, parse
 from storage_node.services.status import Refusal, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from cluster.nouns import Fact, Version
     from cluster.settings import Limits
@@ -146,18 +146,32 @@ class Choosing:
 
     async def _contents(self, rows: Sequence[Row]) -> dict[str, Content | None]:
         """Return what each version holds, by digest; None where that cannot be told."""
-        return {row.version.digest: await self._content(row.version) for row in rows}
+        largest = max(row.version.size_bytes for row in rows)
+        if largest > self.limits.compared_limit_bytes:
+            return dict.fromkeys(row.version.digest for row in rows)
+        look = self._held if largest <= self.limits.decoded_limit_bytes else self._streamed
+        return {row.version.digest: await self._content(row.version, look) for row in rows}
 
-    async def _content(self, version: Version) -> Content | None:
-        if version.size_bytes > self.limits.compared_limit_bytes:
-            return None
+    async def _content(
+        self, version: Version, look: Callable[[Version], Awaitable[Content]]
+    ) -> Content | None:
         try:
-            async with self.budget.hold(_HELD * version.size_bytes):
-                file = b"".join([block async for block in self.grid.read(version)])
-                return await asyncio.to_thread(_look, file, version, self.limits.compared_limit_bytes)
+            return await look(version)
         except (NoCopy, NotReadable) as error:
             log.warning("choice.not_compared", digest=version.digest, reason=str(error))
             return None
+
+    async def _held(self, version: Version) -> Content:
+        async with self.budget.hold(_HELD * version.size_bytes):
+            file = b"".join([block async for block in self.grid.read(version)])
+            return await asyncio.to_thread(_look, file, version, self.limits.decoded_limit_bytes)
+
+    async def _streamed(self, version: Version) -> Content:
+        large = LargeContent(version, self.limits.memory_limit_bytes)
+        async with self.budget.hold(_HELD * self.limits.memory_limit_bytes):
+            async for block in self.grid.read(version):
+                await asyncio.to_thread(large.feed, block)
+            return await asyncio.to_thread(large.close)
 
 
 def _look(file: bytes, version: Version, limit_bytes: int) -> Content:

@@ -7,15 +7,17 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
-from cluster.dicom.transfer_syntaxes import EXPLICIT_VR_BE
+from cluster.dicom.transfer_syntaxes import DEFLATED_EXPLICIT_VR_LE, EXPLICIT_VR_BE
 from storage_node.grid.choices import Relation
 from storage_node.services.conversion import NATIVE
-from storage_node.services.parsed import bytes_of, items_of, text_of
+from storage_node.services.parsed import NotReadable, bytes_of, items_of, parse_until, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pydicom import Dataset
+
+    from cluster.nouns import Version
 
 _DECODED_LIMIT_BYTES: Final = 64 * 1024 * 1024
 """Largest pixel data that is decompressed to be compared."""
@@ -78,10 +80,8 @@ def content_of(data_set: Dataset, transfer_syntax_uid: str) -> Content:
     Exception
         Whatever a malformed element makes pydicom stumble over.
     """
-    from storage_node.services.native_encoding import encode
-
     big = transfer_syntax_uid == EXPLICIT_VR_BE
-    header = sha256(encode(_without(data_set, _BULK | _OF_ENCODING), explicit=False)).hexdigest()
+    header = _header(data_set)
     numbers = _Numbers(data_set, ">" if big else "<")
     shape = numbers.shape() if _PIXEL_DATA in data_set else ()
     encoded, decoded = sha256(), sha256()
@@ -91,14 +91,78 @@ def content_of(data_set: Dataset, transfer_syntax_uid: str) -> Content:
         encoded.update(struct.pack("<Q", len(bulk)) + bulk)
         is_decoded = is_decoded and plain is not None
         decoded.update(struct.pack("<Q", len(plain or b"")) + (plain or b""))
-    flagged = text_of(data_set, _LOSSY_IMAGE_COMPRESSION) == "01"
     return Content(
         shape,
         encoded.hexdigest(),
         decoded.hexdigest() if is_decoded else None,
         header,
-        flagged or transfer_syntax_uid in _LOSSY,
+        _is_lossy(data_set, transfer_syntax_uid),
     )
+
+
+class LargeContent:
+    """What a version holds that is too large for memory, told while it is read; its pixels are not decoded.
+
+    Parameters
+    ----------
+    version : Version
+    limit_bytes : int
+        How long what comes before its pixels may be.
+    """
+
+    def __init__(self, version: Version, limit_bytes: int) -> None:
+        self._version = version
+        self._limit_bytes = limit_bytes
+        self._beginning = bytearray()
+        self._before: Dataset | None = None
+        self._digest = sha256(version.transfer_syntax_uid.encode())
+
+    def feed(self, block: bytes) -> None:
+        """Take the next bytes of the Part 10 file.
+
+        Raises
+        ------
+        NotReadable
+            No pixels come within the limit, or it is deflated.
+        """
+        if self._version.transfer_syntax_uid == DEFLATED_EXPLICIT_VR_LE:
+            raise NotReadable("it is deflated, and too large for memory")
+        if self._before is not None:
+            self._digest.update(block)
+            return
+        self._beginning += block
+        found = parse_until(bytes(self._beginning), self._version, _PIXEL_DATA)
+        if found is not None:
+            self._before, at = found
+            self._digest.update(self._beginning[at:])
+            self._beginning.clear()
+        elif len(self._beginning) > self._limit_bytes:
+            raise NotReadable(f"no pixel data comes within {self._limit_bytes} bytes")
+
+    def close(self) -> Content:
+        """Return what it holds, now that all of it was read.
+
+        Raises
+        ------
+        NotReadable
+            It has no pixels.
+        """
+        if self._before is None:
+            raise NotReadable("it has no pixel data")
+        syntax = self._version.transfer_syntax_uid
+        header, is_lossy = _header(self._before), _is_lossy(self._before, syntax)
+        shape = _Numbers(self._before, ">" if syntax == EXPLICIT_VR_BE else "<").shape()
+        return Content(shape, self._digest.hexdigest(), None, header, is_lossy)
+
+
+def _header(data_set: Dataset) -> str:
+    from storage_node.services.native_encoding import encode
+
+    return sha256(encode(_without(data_set, _BULK | _OF_ENCODING), explicit=False)).hexdigest()
+
+
+def _is_lossy(data_set: Dataset, transfer_syntax_uid: str) -> bool:
+    return transfer_syntax_uid in _LOSSY or text_of(data_set, _LOSSY_IMAGE_COMPRESSION) == "01"
 
 
 def _without(data_set: Dataset, left_out: frozenset[int]) -> Dataset:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import zlib
 from io import BytesIO
 from typing import TYPE_CHECKING
@@ -47,6 +48,38 @@ def parse(file: bytes, version: Version, limit_bytes: int) -> Dataset:
     except Exception as error:  # pydicom raises whatever a malformed element makes it stumble over
         # Its message may quote values.
         raise NotReadable(f"the data set cannot be read: {type(error).__name__}") from error
+
+
+def parse_until(beginning: bytes, version: Version, tag: int) -> tuple[Dataset, int] | None:
+    """Read what of a version comes before an element at top level.
+
+    Parameters
+    ----------
+    beginning : bytes
+        Of the Part 10 file, as much of it as there is so far.
+    version : Version
+        Which it is; not one that is deflated.
+    tag : int
+
+    Returns
+    -------
+    tuple of Dataset and int, or None
+        And where that element begins in the file; None if it is not reached.
+    """
+    from pydicom.filereader import read_dataset
+
+    syntax = version.transfer_syntax_uid
+    big = syntax == EXPLICIT_VR_BE
+    stream = BytesIO(beginning[version.data_set_offset_bytes :])
+    try:
+        data_set = read_dataset(
+            stream, syntax == IMPLICIT_VR_LE, not big, stop_when=lambda found, *_: found == tag
+        )
+    except Exception:  # pydicom raises whatever comes of an element that is cut in two
+        return None
+    at = version.data_set_offset_bytes + stream.tell()
+    begins = struct.pack(">HH" if big else "<HH", tag >> 16, tag & 0xFFFF)
+    return (data_set, at) if beginning[at : at + len(begins)] == begins else None
 
 
 def bytes_of(data_set: Dataset, tag: int) -> bytes:

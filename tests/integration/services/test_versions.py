@@ -13,6 +13,7 @@ from prometheus_client import REGISTRY
 from cluster.dicom.association import Association
 from cluster.dicom.requestor import ProposedContext
 from cluster.nouns import Fact, FactKind, Instance
+from cluster.settings import MIB
 from storage_node.catalogue.matching import by_uids
 from storage_node.catalogue.protocol import CatalogueUnavailable
 from storage_node.grid import choices
@@ -30,7 +31,7 @@ def image(pixels: bytes = b"pixels", *, name: str = "A", lossy: bool = False) ->
     """Return the instance with these pixels, as it is sent."""
     shape = b"".join(
         element(tag, "US", struct.pack("<H", value))
-        for tag, value in ((0x00280010, 2), (0x00280011, len(pixels) // 2), (0x00280100, 8))
+        for tag, value in ((0x00280010, 2), (0x00280011, len(pixels) // 2 % 50_000), (0x00280100, 8))
     )
     loss = element(0x00282110, "CS", b"01") if lossy else b""
     whole = instance(more=element(0x00280002, "US", struct.pack("<H", 1)) + shape + loss)
@@ -176,6 +177,24 @@ async def test_two_that_come_at_the_same_time_are_judged_alike(node: Node, assoc
         await asyncio.gather(sent(association, image()), sent(other, image(b"others")))
     first = choices.in_order(await node.grid.rows_of(ONE))[0]
     assert {fact.detail("digest") for fact in await facts(node)} == {first.version.digest}
+
+
+@pytest.mark.parametrize(
+    ("pixels", "reasons"),
+    [(b"pixels", []), (b"others", ["conflict: pixels that cannot be compared"])],
+)
+async def test_what_is_too_large_for_memory_is_compared_as_it_is_encoded(
+    tmp_path: Path, pixels: bytes, reasons: list[str]
+) -> None:
+    limits = {"decoded_limit_bytes": MIB, "memory_limit_bytes": MIB}
+    first, second = image(b"pixels" * 2 * MIB), image(pixels * 2 * MIB, name="B")
+    async with (
+        running_node(tmp_path / "data", limits=limits) as node,
+        await node.connect(CONTEXT) as association,
+    ):
+        await sent(association, first, second)
+        assert await current(node) == (first if reasons else second)
+        assert [fact.reason for fact in await facts(node)] == reasons
 
 
 async def test_what_is_too_large_to_be_compared_keeps_the_first(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from pydicom.filewriter import write_dataset
 
 from cluster.nouns import Instance, Version
 from storage_node.grid.choices import Relation
-from storage_node.services.contents import content_of, relation
+from storage_node.services.contents import Content, LargeContent, content_of, relation
 from storage_node.services.parsed import NotReadable, parse
 
 EXPLICIT, IMPLICIT = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2"
@@ -66,10 +66,14 @@ def between(first: Dataset, second: Dataset, *, of: tuple[str, str] = (EXPLICIT,
 
 
 def read(data_set: Dataset, syntax: str) -> Dataset:
+    return parsed(written(data_set, syntax), syntax)
+
+
+def written(data_set: Dataset, syntax: str) -> bytes:
     buffer = DicomBytesIO()
     buffer.is_little_endian, buffer.is_implicit_VR = syntax != BIG_ENDIAN, syntax == IMPLICIT
     write_dataset(buffer, data_set)
-    return parsed(buffer.getvalue(), syntax)
+    return buffer.getvalue()
 
 
 def parsed(encoded: bytes, syntax: str, limit_bytes: int = LIMIT_BYTES) -> Dataset:
@@ -186,3 +190,33 @@ def test_another_document_or_waveform_is_a_conflict() -> None:
 def test_what_inflates_beyond_all_measure_is_not_read() -> None:
     with pytest.raises(NotReadable, match="more than 1000 bytes"):
         parsed(bytes(100_000), DEFLATED, 1000)
+
+
+@pytest.mark.parametrize("syntax", [EXPLICIT, IMPLICIT, BIG_ENDIAN])
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_what_is_large_is_told_apart_in_pieces_of_any_size(syntax: str, size: int) -> None:
+    first, same = large(image(), syntax, size), large(image(), syntax, 50)
+    assert relation(first, same) is Relation.ALTERNATE
+    assert relation(first, large(image(PatientName="B"), syntax, size)) is Relation.CORRECTION
+    assert relation(first, large(image((*WORDS[:-1], 1)), syntax, size)) is Relation.UNCOMPARED
+    assert relation(first, large(image(Rows=4, Columns=3), syntax, size)) is Relation.CONFLICT
+    lossy = image((*WORDS[:-1], 1), LossyImageCompression="01")
+    assert relation(first, large(lossy, syntax, size)) is Relation.LOSSY
+
+
+def test_what_is_large_and_has_no_pixels_in_sight_is_not_compared() -> None:
+    with pytest.raises(NotReadable, match="no pixel data"):
+        large(Dataset(), EXPLICIT, 10)
+    with pytest.raises(NotReadable, match="no pixel data comes within 10 bytes"):
+        large(image(), EXPLICIT, 7, limit_bytes=10)
+    with pytest.raises(NotReadable, match="it is deflated"):
+        large(image(), DEFLATED, 7)
+
+
+def large(data_set: Dataset, syntax: str, size: int, limit_bytes: int = LIMIT_BYTES) -> Content:
+    file = b"meta" + written(data_set, syntax)
+    version = Version(Instance("1", "2", "3"), "d", "k", len(file), 4, "1.2", syntax)
+    content = LargeContent(version, limit_bytes)
+    for at in range(0, len(file), size):
+        content.feed(file[at : at + size])
+    return content.close()
