@@ -18,10 +18,15 @@ NAME, ROWS, CODE, DATE = 0x00100010, 0x00280010, 0x00082218, 0x00080020
 NAMED = {NAME: Element("PN", b"Doe^Jane")}
 
 
-async def store(running: Cluster, content: bytes, header: Elements = NAMED, *, number: int = 1) -> str:
+async def store(
+    running: Cluster, content: bytes, header: Elements = NAMED, *, number: int = 1, syntax: str = "1.2.1"
+) -> str:
     sent_at = PROVENANCE.received_at + timedelta(seconds=len(content))
     arrived = replace(
-        arrival(number), header=pack(header), provenance=replace(PROVENANCE, received_at=sent_at)
+        arrival(number),
+        header=pack(header),
+        provenance=replace(PROVENANCE, received_at=sent_at),
+        transfer_syntax_uid=syntax,
     )
     return (await running.grid.store(arrived, [content])).version.digest
 
@@ -101,6 +106,14 @@ async def test_versions_are_told_apart_by_what_their_headers_say() -> None:
             "AnatomicRegionSequence": ("8 bytes", "0 bytes"),
             "(0009,1001)": (None, "x"),
         }
+
+
+async def test_sequences_are_not_told_apart_by_how_they_are_encoded() -> None:
+    async with cluster() as running:
+        await store(running, b"1", {CODE: Element("SQ", b"one way")})
+        await store(running, b"22", {CODE: Element(None, b"another")}, syntax="1.2")
+        (found,) = await versions(running.grid, "1.2.3.1")
+        assert differences(found.rows) == []
 
 
 async def test_rejections_are_found_by_any_of_their_uids_and_accepted() -> None:

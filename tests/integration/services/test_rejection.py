@@ -115,6 +115,11 @@ async def test_other_documents_hide_nothing(
     assert await shown(node) == ["1.2.3", NOTE]
 
 
+async def test_a_note_does_not_reject_itself(node: Node, association: Association) -> None:
+    await send(association, document(QUALITY, [ITSELF], content=[NOTE]))
+    assert await shown(node) == [NOTE]
+
+
 async def test_who_looks_for_it_is_shown_what_was_rejected_for_quality_and_nothing_else(
     node: Node, association: Association
 ) -> None:

@@ -89,9 +89,10 @@ async def test_the_first_stays_current_when_other_pixels_come(node: Node, associ
 
 async def test_what_is_sent_again_decides_nothing(node: Node, association: Association) -> None:
     await sent(association, image(), image(b"others"))
-    decided = await facts(node)
+    decided, told = await facts(node), found("conflict")
     await sent(association, image(), image(b"others"), image())
     assert await facts(node) == decided
+    assert found("conflict") == told
     assert await current(node) == image()
 
 
@@ -107,6 +108,24 @@ async def test_a_correction_of_what_was_kept_in_a_conflict_is_current(
     assert await current(node) == corrected
     await sent(association, image(b"thirds"))
     assert await current(node) == corrected
+
+
+async def test_an_older_correction_that_is_sent_again_is_not_current_again(
+    node: Node, association: Association
+) -> None:
+    second, third = image(name="B"), image(name="C")
+    await sent(association, image(), image(b"others"), second, third)
+    newest = (await node.grid.rows_of(ONE))[0].version
+    details = choices.details(newest, [choices.name(newest)], choices.Relation.CONFLICT)
+    await node.grid.decide(ONE, FactKind.CHOSEN, by="atria", reason="of very many", details=details)
+    await sent(association, second)
+    assert await current(node) == third
+
+
+async def test_what_is_lossy_does_not_end_a_conflict(node: Node, association: Association) -> None:
+    await sent(association, image(), image(b"others"), image(b"pixelS", lossy=True))
+    (fact, _) = await facts(node)
+    assert choices.relation_of(fact) is choices.Relation.CONFLICT
 
 
 async def test_lossy_never_replaces_lossless(node: Node, association: Association) -> None:
