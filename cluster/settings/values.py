@@ -1,0 +1,53 @@
+"""What settings are made of: values with a unit, and tables that know no other keys than their own."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+from cluster.dicom.character_sets import repertoire
+
+
+def _ae_title(value: str) -> str:
+    title = value.strip(" ")
+    if not re.fullmatch(r"[ -\[\]-~]{1,16}", title):
+        raise ValueError(f"expected 1 to 16 ASCII characters without backslash, found {value!r}")
+    return title
+
+
+AeTitle = Annotated[str, AfterValidator(_ae_title)]
+"""An Application Entity title: 1 to 16 characters of ISO 646 without backslash (PS3.5 6.2, VR AE)."""
+_CHARACTER_SETS = re.compile(
+    r"ISO_IR [0-9]+|GB18030|GBK|ISO 2022 IR [0-9]+|(ISO 2022 IR [0-9]+)?(\\ISO 2022 IR [0-9]+)+"
+)
+
+
+def _character_set(value: str) -> str:
+    if not _CHARACTER_SETS.fullmatch(value) or not repertoire(value.encode("ascii")).is_known:
+        raise ValueError(
+            "expected a Defined Term of Specific Character Set, as ISO_IR 100 or ISO_IR 192, or several"
+            f" ISO 2022 IR … joined by a backslash, of which the first may be empty, found {value!r}"
+        )
+    return value
+
+
+CharacterSet = Annotated[str, AfterValidator(_character_set)]
+"""A value of Specific Character Set (PS3.3 C.12.1.1.2)."""
+Port = Annotated[int, Field(ge=0, le=65535)]
+Seconds = Annotated[float, Field(gt=0)]
+Bytes = Annotated[int, Field(gt=0)]
+SiteName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,30}$")]
+
+MIB = 1024 * 1024
+
+
+class SettingsError(Exception):
+    """A settings file that cannot be used; the message is one line for the operator."""
+
+
+class Table(BaseModel):
+    """A table of the file. A key that it does not know is a mistake."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
