@@ -70,6 +70,8 @@ class Writing(Table):
     """How long that may take; a site that takes longer is down, and nobody waits for it any more."""
     hedge_after_s: Seconds = 0.25
     """How long a read waits for one site at most before it asks another, too: less where reads are quick."""
+    find_patience_s: Seconds = 1.0
+    """How long a find waits for a catalogue when others have answered and there is one to ask instead."""
     site_requests: Annotated[int, Field(gt=0)] = 64
     """Requests of one process that are under way at one site; the next one waits."""
     site_held_bytes: Bytes = 256 * MIB

@@ -50,6 +50,7 @@ _FAILED = Counter("atria_find_failed_catalogues_total", "Catalogues that failed 
 
 ANSWER_TIMEOUT_S: Final = 10.0
 """How long a catalogue may take to its next answer."""
+PATIENCE_S: Final = 1.0
 
 log = structlog.get_logger()
 
@@ -80,6 +81,8 @@ class Finding:
     voters : collection of str, optional
         Names of the catalogues that count towards that (design, rule 8); all do when it is not given.
     answer_timeout_s : float
+    patience_s : float
+        How long one is waited for when others have answered and there is one to ask in its place.
     hidden : bool
         Whether entities of which all instances are hidden are returned, too, with `Match.instances` 0.
     whole : bool
@@ -105,6 +108,7 @@ class Finding:
         needed: int,
         voters: Collection[str] | None = None,
         answer_timeout_s: float = ANSWER_TIMEOUT_S,
+        patience_s: float = PATIENCE_S,
         hidden: bool = False,
         whole: bool = True,
         rejected: bool = False,
@@ -117,6 +121,7 @@ class Finding:
         self._needed = needed
         self._voters = voters
         self._answer_timeout_s = answer_timeout_s
+        self._patience_s = patience_s
         self._hidden = hidden
         self._is_whole = whole
         self._rejected = rejected
@@ -190,9 +195,24 @@ class Finding:
                 raise NoCatalogue(f"no catalogue answers: {', '.join(self.failed) or 'none is up'}")
             if not empty:
                 return
-            for failure in await asyncio.gather(*(stream.read() for stream in empty)):
-                if failure is not None:
-                    self._failed(failure)
+            for failure in await self._read(empty):
+                self._failed(failure)
+
+    async def _read(self, streams: Sequence[Stream]) -> list[StreamFailed]:
+        """Read on in some streams; return why some failed, or were too slow while another could be asked."""
+        reading = {asyncio.create_task(stream.read()): stream for stream in streams}
+        try:
+            done, slow = await asyncio.wait(reading, return_when=asyncio.FIRST_COMPLETED)
+            if slow:
+                may_be_replaced = self._spare and any(task.result() is None for task in done)
+                _, slow = await asyncio.wait(slow, timeout=self._patience_s if may_be_replaced else None)
+        finally:
+            for task in reading:
+                task.cancel()
+            await asyncio.wait(reading)
+        failures = [task.result() for task in reading if task not in slow]
+        too_slow = [StreamFailed(reading[task], "slower than the others") for task in slow]
+        return [*filter(None, failures), *too_slow]
 
     def _failed(self, failure: StreamFailed) -> None:
         _FAILED.labels(failure.stream.name).inc()

@@ -271,6 +271,7 @@ class Grid:
             needed=self.quorum.read,
             voters=[site.name for site in voters],
             answer_timeout_s=self._writing.site_timeout_s,
+            patience_s=self._writing.find_patience_s,
             hidden=hidden,
             rejected=rejected,
         )

@@ -159,6 +159,25 @@ async def test_one_that_fails_is_replaced_by_another(answers: int, hangs: bool) 
     assert (finding.answered, finding.failed, finding.complete) == (["b", "c"], ["a"], True)
 
 
+async def test_one_that_is_slower_than_the_others_is_replaced_where_there_is_another() -> None:
+    rows = [_study(n) for n in range(300)]
+    hanging = await _fill(Failing("a", 150, hangs=True), rows)
+    others = [await _holding("b", rows), await _holding("c", rows)]
+    finding = Finding([hanging, *others], STUDIES, 1000, needed=2, answer_timeout_s=60, patience_s=0.05)
+    assert await _uids(finding) == [f"1.{n:03}" for n in range(300)]
+    assert (finding.answered, finding.failed) == (["b", "c"], ["a"])
+
+
+async def test_one_that_is_slow_is_waited_for_where_there_is_no_other() -> None:
+    slow = await _fill(Failing("a", 1, hangs=True), [_study(1), _study(2)])
+    finding = Finding(
+        [slow, await _holding("b", [])], STUDIES, 10, needed=2, answer_timeout_s=0.5, patience_s=0.01
+    )
+    began = asyncio.get_running_loop().time()
+    assert await _uids(finding) == ["1.001"]
+    assert asyncio.get_running_loop().time() - began > 0.4
+
+
 async def test_with_too_few_it_goes_on_and_says_so() -> None:
     rows = [_study(n) for n in range(3)]
     finding = Finding([await _fill(Failing("a", 1), rows), await _holding("b", rows)], STUDIES, 10, needed=2)
