@@ -73,7 +73,7 @@ def _print(found: Whereabouts) -> None:
     out.print(f"study   {found.instance.study_instance_uid}")
     out.print(f"series  {found.instance.series_instance_uid}")
     if found.hidden:
-        out.print("[red]It was deleted: it is in no answer.[/]")
+        out.print("[red]It is in no answer: it was deleted, or rejected.[/]")
     for number, version in enumerate(found.versions):
         out.print(_version(version, is_current=not number))
     if found.facts:

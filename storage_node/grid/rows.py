@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from cluster.nouns import Provenance
@@ -14,17 +15,23 @@ if TYPE_CHECKING:
     from storage_node.catalogue.protocol import Row
 
 
-def merge(answers: Iterable[Sequence[Row]]) -> tuple[Row, ...]:
-    """Return the union of rows, the current version's first: the highest by (order, received, digest).
+def merge(answers: Iterable[Sequence[Row]], choice: str | None = None) -> tuple[Row, ...]:
+    """Return the union of rows, the current version's first: the chosen, or the highest by (order, received).
 
     Rows of one version merge to the earlier provenance and the higher order, whatever order they come in.
+
+    Parameters
+    ----------
+    answers : iterable of sequence of Row
+    choice : str or None
+        Digest of the version that was chosen, if one was.
     """
     merged: dict[str, Row] = {}
     for rows in answers:
         for row in rows:
             known = merged.get(row.version.digest)
             merged[row.version.digest] = row if known is None else _merge(known, row)
-    return tuple(sorted(merged.values(), key=currency, reverse=True))
+    return tuple(sorted(merged.values(), key=partial(currency, choice=choice), reverse=True))
 
 
 def _merge(one: Row, other: Row) -> Row:

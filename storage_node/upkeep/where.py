@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from cluster.nouns import Instance, Level
 from storage_node.catalogue.matching import by_uids
-from storage_node.catalogue.views import is_hidden, purged
+from storage_node.catalogue.views import chosen, is_hidden, purged
 from storage_node.grid import rows
 from storage_node.grid.paged import asked
 from storage_node.grid.sites import SiteFailed
@@ -68,7 +68,7 @@ class Whereabouts:
 
     instance: Instance
     hidden: bool
-    """Whether it was deleted, and is in no answer."""
+    """Whether it was deleted or rejected, and is in no answer."""
     versions: tuple[VersionAt, ...]
     """The current one first."""
     facts: tuple[FactAt, ...]
@@ -124,7 +124,7 @@ async def _whereabouts(grid: Grid, instance: Instance) -> Whereabouts:
     gone = purged(facts.values())
     versions = [
         await _version_at(grid, row, is_gone=row.version.digest in gone)
-        for row in rows.merge(at_sites.values())
+        for row in rows.merge(at_sites.values(), chosen(facts.values()))
     ]
     return Whereabouts(
         instance,

@@ -61,8 +61,10 @@ def test_a_conflict_is_listed_looked_at_and_decided(running: Up, conflict: str) 
     assert chosen["digest"] == second
     assert conflict not in listed()
     above = (f"{name}={shown[key]}" for name, key in ABOVE.items())
-    found = atria("find", "--to", running.address, "--level", "image", *above, "PatientName").stdout
-    assert "Other^Name" in found
+    asked = atria("find", "--to", running.address, "--level", "image", *above, "PatientName").stdout
+    assert "Other^Name" in asked
+    (found,) = answer("where", conflict, *data)
+    assert found["versions"][0]["digest"] == second
     for which, expected in (("--first", shown["versions"][0]["digest"]), ("--newest", second)):
         chosen = answer("conflicts", "choose", conflict, which, "--reason", "no", *data)
         assert chosen["digest"] == expected

@@ -33,3 +33,9 @@ def test_versions_merge_to_the_earlier_provenance_and_the_higher_order() -> None
 def test_the_current_version_comes_first() -> None:
     merged = rows.merge([[row("a", 1, 9), row("b", 2, 0)], [row("c", 1, 9)]])
     assert [found.version.digest for found in merged] == ["b", "c", "a"]
+
+
+def test_the_chosen_version_comes_before_the_newest() -> None:
+    answers = [[row("a", 1, 9), row("b", 2, 0), row("c", 3, 0)]]
+    assert [found.version.digest for found in rows.merge(answers, "a")] == ["a", "c", "b"]
+    assert rows.merge(answers, "none of them") == rows.merge(answers)
