@@ -177,7 +177,11 @@ class FactKind(enum.StrEnum):
     ACCEPTED = "accepted"
     """It is not rejected any more."""
     CHOSEN = "chosen"
-    """One of the instance's versions is the current one. Details: its `digest`."""
+    """One of the instance's versions is the current one.
+
+    Details: its `digest`; `seen`, among which it was chosen; `relation`, why, where no person chose it
+    (`storage_node.grid.choices`).
+    """
     UNCHOSEN = "unchosen"
     """None is: the order of the versions decides again."""
     CORRECTED = "corrected"

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 AUTOMATIC: Final = "atria"
 """Who decided what no person did."""
+UNDECIDED: Final = "undecided"
+"""What is between a version that a person chose and one that came since, in place of a relation."""
 _NAME_LENGTH: Final = 16
 _SEEN_LIMIT: Final = 64
 """Versions that a choice names at most: one that is sent again and is not named is compared again."""

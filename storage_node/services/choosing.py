@@ -24,6 +24,7 @@ from cluster.nouns import FactKind, Topic
 from storage_node.catalogue.views import chosen, currency, ruling
 from storage_node.grid.choices import (
     AUTOMATIC,
+    UNDECIDED,
     Relation,
     details,
     in_order,
@@ -93,6 +94,8 @@ class Choosing:
         held = ruling((fact for facts in known.values() for fact in facts), Topic.CHOICE)
         if held is not None:
             if relation_of(held) is None:
+                if name(new) not in seen(held):
+                    _tell(UNDECIDED, held)
                 return
             if name(new) in seen(held):
                 await self.grid.decide(
@@ -114,8 +117,7 @@ class Choosing:
             details=details(version, judged, why),
         )
         if why.needs_a_person:
-            _CONFLICTS.labels(relation=why).inc()
-            log.warning("conflict.found", relation=why, chosen=version.digest, epoch=fact.epoch)
+            _tell(why, fact)
 
     async def _current(self, rows: Sequence[Row], new: Version, held: Fact | None) -> tuple[Row, Relation]:
         """Return the version that is to be current, and why it is not simply the newest.
@@ -172,6 +174,11 @@ class Choosing:
             async for block in self.grid.read(version):
                 await asyncio.to_thread(large.feed, block)
             return await asyncio.to_thread(large.close)
+
+
+def _tell(why: str, choice: Fact) -> None:
+    _CONFLICTS.labels(relation=why).inc()
+    log.warning("conflict.found", relation=why, chosen=choice.detail("digest"), epoch=choice.epoch)
 
 
 def _look(file: bytes, version: Version, limit_bytes: int) -> Content:

@@ -31,11 +31,14 @@ if TYPE_CHECKING:
     from cluster.nouns import Fact, Instance, Version
     from cluster.settings import Limits
     from storage_node.grid.grid import Grid
+    from storage_node.services.budget import Budget
 
 _REJECTED = Counter("atria_rejected_instances_total", "Instances that rejection notes rejected", ["code"])
 
 _AT_ONCE: Final = 32
 """Instances that are decided about at the same time."""
+_HELD: Final = 4
+"""How many times its size a note may need in memory, and inflate to."""
 _SHOWN_TO_SOME: Final = Title.QUALITY
 """What was rejected so may be shown to who looks for it; a note of another title holds over it."""
 
@@ -48,6 +51,7 @@ class Rejecting:
 
     grid: Grid
     limits: Limits
+    budget: Budget
 
     async def apply(self, version: Version, *, by: str) -> None:
         """Decide what a version that was stored says, if it is a rejection note.
@@ -81,9 +85,10 @@ class Rejecting:
         limit_bytes = self.limits.rejection_note_limit_bytes
         if version.size_bytes > limit_bytes:
             raise TooManyInstances(f"the Key Object Selection Document has more than {limit_bytes} bytes")
-        file = b"".join([block async for block in self.grid.read(version)])
-        document = parse(file, version, 4 * limit_bytes)
-        return read(document, self.limits.rejected_instances)
+        async with self.budget.hold(_HELD * version.size_bytes):
+            file = b"".join([block async for block in self.grid.read(version)])
+            document = await asyncio.to_thread(parse, file, version, _HELD * limit_bytes)
+            return await asyncio.to_thread(read, document, self.limits.rejected_instances)
 
     async def _reject(self, note: RejectionNote, itself: Instance, by: str) -> None:
         """Decide about what a note names, and then about the note, which is shown with what may be shown."""

@@ -53,7 +53,9 @@ class Services:
     def __init__(self, settings: Settings, grid: Grid) -> None:
         limits = settings.limits
         room, budget = Room(), Budget(limits.held_bytes)
-        store = StoreService(grid, limits, budget, Choosing(grid, limits, budget), Rejecting(grid, limits))
+        store = StoreService(
+            grid, limits, budget, Choosing(grid, limits, budget), Rejecting(grid, limits, budget)
+        )
         self._answers: dict[int, tuple[str, Callable[[Association, Message], Awaitable[None]]]] = {
             _ECHO: ("C-ECHO", echo),
             _STORE: ("C-STORE", store),

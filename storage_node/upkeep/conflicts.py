@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from storage_node.catalogue.protocol import Row
     from storage_node.grid.grid import Grid
 
-UNDECIDED: Final = "undecided"
-"""What is between versions of which a person chose one, and others that came since."""
 _NOT_TEXT: Final = frozenset(
     ("AT", "FD", "FL", "OB", "OD", "OF", "OL", "OV", "OW", "SL", "SQ", "SS", "SV", "UL", "UN", "US", "UV")
 )
@@ -53,7 +51,7 @@ class Versions:
         if relation is not None:
             return str(relation) if relation.needs_a_person else None
         seen = choices.seen(self.choice)
-        return UNDECIDED if any(choices.name(row.version) not in seen for row in self.rows) else None
+        return choices.UNDECIDED if any(choices.name(row.version) not in seen for row in self.rows) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from cluster.nouns import FactKind, Instance
 from storage_node.grid import choices
 from storage_node.grid.choices import Relation
 from storage_node.site.failing import Fault
-from storage_node.upkeep.conflicts import UNDECIDED, Versions, choose, conflicts, differences, versions
+from storage_node.upkeep.conflicts import Versions, choose, conflicts, differences, versions
 from storage_node.upkeep.rejections import accept, rejections
 from tests.integration.grid.cluster import PROVENANCE, Cluster, arrival, cluster
 
@@ -76,7 +76,7 @@ async def test_a_choice_ends_a_conflict_until_another_version_comes() -> None:
         assert (after.current.version.digest, after.conflict) == (second, None)
         await store(running, b"333")
         (found,) = await listed(running)
-        assert (found.conflict, found.current.version.digest) == (UNDECIDED, second)
+        assert (found.conflict, found.current.version.digest) == (choices.UNDECIDED, second)
 
 
 async def test_one_site_is_enough_to_list_conflicts() -> None:

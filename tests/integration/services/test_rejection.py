@@ -186,6 +186,7 @@ async def test_a_note_is_refused_that_cannot_be_decided_at_enough_sites(
     assert refused.status == Status.OUT_OF_RESOURCES
     assert (refused.error_comment or "").startswith("not rejected: 1 of 2 sites answered")
     monkeypatch.undo()
+    await node.grid.sites.probe()
     assert (await send(association, document(PATIENT_SAFETY, [ONE]))).status == Status.SUCCESS
     assert await shown(node) == []
 

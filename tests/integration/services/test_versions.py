@@ -150,7 +150,9 @@ async def test_what_a_person_chose_stays_whatever_comes(node: Node, association:
     details = choices.details(newest.version, [])
     chosen = await node.grid.decide(ONE, FactKind.CHOSEN, by="jane", reason="mine", details=details)
     assert await current(node) == image(b"others")
+    told = found(choices.UNDECIDED)
     await sent(association, image(name="B"), image(b"others", name="B"), image(b"thirds"))
+    assert found(choices.UNDECIDED) == told + 3
     assert await current(node) == image(b"others")
     assert (await facts(node))[0] == chosen
 
@@ -187,6 +189,7 @@ async def test_a_version_is_refused_whose_conflict_cannot_be_decided(
     assert refused.status == Status.OUT_OF_RESOURCES
     assert (refused.error_comment or "").startswith("no version chosen: 1 of 2 sites answered")
     monkeypatch.undo()
+    await node.grid.sites.probe()
     await sent(association, image(b"others"))
     assert await current(node) == image()
 
