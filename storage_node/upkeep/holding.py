@@ -7,16 +7,21 @@ from contextlib import aclosing
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+import structlog
+
 from storage_node.catalogue.views import rulings
+from storage_node.grid.paged import asked
 from storage_node.grid.sites import SiteFailed
 from storage_node.grid.write import NotEnoughSites
-from storage_node.upkeep.studies import side_by_side
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cluster.nouns import Fact, FactKind
     from storage_node.grid.grid import Grid
+    from storage_node.grid.sites import GridSite
+
+log = structlog.get_logger()
 
 
 async def holding(grid: Grid, kind: FactKind) -> AsyncGenerator[tuple[Fact, Sequence[Fact]]]:
@@ -27,21 +32,65 @@ async def holding(grid: Grid, kind: FactKind) -> AsyncGenerator[tuple[Fact, Sequ
     NotEnoughSites
         No catalogue answers, or none goes on.
     """
-    failed: set[str] = set()
-    up = grid.sites.up()
-    async with aclosing(side_by_side(grid.sites, up, failed)) as studies:
-        async for uid, _ in studies:
+    async with aclosing(studies_with(grid, kind)) as studies:
+        async for uid in studies:
             known: set[Fact] = set()
-            for site in up:
+            for site in grid.sites.up():
                 try:
                     known.update(await grid.sites.ask(site, site.catalogue.facts_in(uid)))
-                except SiteFailed:
-                    failed.add(site.name)
+                except SiteFailed as error:
+                    log.warning("facts.not_read", site=site.name, reason=error.reason)
             about = sorted(known, key=lambda fact: fact.instance)
             for _, facts in groupby(about, key=lambda fact: fact.instance):
                 held = rulings(facts)
                 for fact in held:
                     if fact.kind is kind:
                         yield fact, held
-    if failed >= {site.name for site in up}:
-        raise NotEnoughSites(0, 1, {name: health.why for name, health in grid.sites.health().items()})
+
+
+async def studies_with(grid: Grid, kind: FactKind, *, after: str = "") -> AsyncGenerator[str]:
+    """Yield the studies in which a fact of a kind holds by what any site that is up knows, in order.
+
+    Raises
+    ------
+    NotEnoughSites
+        No catalogue answers, or none goes on.
+    """
+    walks = {site.name: _studies_at(grid, site, kind, after) for site in grid.sites.up()}
+    heads: dict[str, str] = {}
+    reasons = {name: health.why for name, health in grid.sites.health().items() if not health.up}
+
+    async def go_on(name: str) -> None:
+        heads.pop(name, None)
+        try:
+            head = await anext(walks[name], None)
+        except SiteFailed as error:
+            log.warning("facts.not_read", site=name, reason=error.reason)
+            reasons[name] = error.reason
+        else:
+            if head is not None:
+                heads[name] = head
+
+    try:
+        for name in walks:
+            await go_on(name)
+        while heads:
+            uid = min(heads.values())
+            yield uid
+            for name in [name for name, head in heads.items() if head == uid]:
+                await go_on(name)
+        if len(reasons) == len(grid.sites.names):
+            raise NotEnoughSites(0, 1, reasons)
+    finally:
+        for walk in walks.values():
+            await walk.aclose()
+
+
+async def _studies_at(grid: Grid, site: GridSite, kind: FactKind, after: str) -> AsyncGenerator[str]:
+    last = after
+    facts = asked(grid.sites, site, site.catalogue.ruled(kind, after=after))
+    async with aclosing(facts):
+        async for fact in facts:
+            if fact.instance.study_instance_uid != last:
+                last = fact.instance.study_instance_uid
+                yield last

@@ -8,20 +8,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-import structlog
-
 from cluster.nouns import FactKind
 from storage_node.catalogue.views import ruling
-from storage_node.grid.paged import asked
-from storage_node.grid.sites import SiteFailed
-from storage_node.grid.write import NotEnoughSites
+from storage_node.upkeep.holding import studies_with
 from storage_node.upkeep.selecting import Described, described_study, known_study
 
 if TYPE_CHECKING:
     from storage_node.grid.grid import Grid
-    from storage_node.grid.sites import GridSite
-
-log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +43,7 @@ async def trash(grid: Grid, *, after: str = "") -> AsyncGenerator[Trashed]:
         No catalogue answers.
     """
     kept = timedelta(days=grid.deletion.trash_days)
-    async with aclosing(_studies(grid, after)) as studies:
+    async with aclosing(studies_with(grid, FactKind.DELETED, after=after)) as studies:
         async for uid in studies:
             known = await known_study(grid, uid)
             deletions = {
@@ -72,45 +65,3 @@ async def trash(grid: Grid, *, after: str = "") -> AsyncGenerator[Trashed]:
                 last.reason,
                 min(fact.decided_at for fact in deletions.values()) + kept,
             )
-
-
-async def _studies(grid: Grid, after: str) -> AsyncGenerator[str]:
-    """Yield the studies in which any site that is up knows of a deletion, in order."""
-    walks = {site.name: _studies_at(grid, site, after) for site in grid.sites.up()}
-    heads: dict[str, str] = {}
-    reasons = {name: health.why for name, health in grid.sites.health().items() if not health.up}
-
-    async def go_on(name: str) -> None:
-        heads.pop(name, None)
-        try:
-            head = await anext(walks[name], None)
-        except SiteFailed as error:
-            log.warning("trash.not_read", site=name, reason=error.reason)
-            reasons[name] = error.reason
-        else:
-            if head is not None:
-                heads[name] = head
-
-    try:
-        for name in walks:
-            await go_on(name)
-        while heads:
-            uid = min(heads.values())
-            yield uid
-            for name in [name for name, head in heads.items() if head == uid]:
-                await go_on(name)
-        if len(reasons) == len(grid.sites.names):
-            raise NotEnoughSites(0, 1, reasons)
-    finally:
-        for walk in walks.values():
-            await walk.aclose()
-
-
-async def _studies_at(grid: Grid, site: GridSite, after: str) -> AsyncGenerator[str]:
-    last = after
-    deletions = asked(grid.sites, site, site.catalogue.ruled(FactKind.DELETED, after=after))
-    async with aclosing(deletions):
-        async for fact in deletions:
-            if fact.instance.study_instance_uid != last:
-                last = fact.instance.study_instance_uid
-                yield last
