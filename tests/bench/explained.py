@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -13,7 +13,6 @@ from tests.bench.filled_rows import TABLES
 
 if TYPE_CHECKING:
     import asyncpg
-    from asyncpg.transaction import Transaction
 
     from storage_node.catalogue.matching import Query
     from storage_node.catalogue.postgresql.database import Location
@@ -66,16 +65,10 @@ class _Explaining:
         self._connection = connection
         self.told: list[dict[str, Any]] = []
 
-    def transaction(self, **options: Any) -> Transaction:
-        return self._connection.transaction(**options)
-
-    async def execute(self, statement: str) -> str:
-        return await self._connection.execute(statement)
-
-    async def fetch(self, statement: str, *parameters: object) -> Sequence[asyncpg.Record]:
+    async def fetchrow(self, statement: str, *parameters: object) -> asyncpg.Record | None:
         (told,) = json.loads(await self._connection.fetchval(_EXPLAIN + statement, *parameters))
         self.told.append(told)
-        return await self._connection.fetch(statement, *parameters)
+        return await self._connection.fetchrow(statement, *parameters)
 
 
 def _nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:

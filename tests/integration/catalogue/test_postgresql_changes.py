@@ -54,10 +54,15 @@ async def catalogue(location: Location) -> AsyncIterator[PostgresqlCatalogue]:
 
 
 @asynccontextmanager
-async def connected(location: Location) -> AsyncIterator[asyncpg.Connection]:
+async def connected(
+    location: Location, kind: type[asyncpg.Connection] = asyncpg.Connection
+) -> AsyncIterator[asyncpg.Connection]:
     settings = {"search_path": "atria, public"}
     connection = await asyncpg.connect(
-        location.url, passfile=str(location.passfile), server_settings=settings
+        location.url,
+        passfile=str(location.passfile),
+        server_settings=settings,
+        connection_class=kind,
     )
     try:
         yield connection
@@ -65,12 +70,35 @@ async def connected(location: Location) -> AsyncIterator[asyncpg.Connection]:
         await connection.close()
 
 
+class Late(asyncpg.Connection):
+    """A connection whose transaction ends only when it may."""
+
+    def wait(self) -> None:
+        self.is_made, self.may_end = asyncio.Event(), asyncio.Event()
+        self.end = "COMMIT"
+
+    async def execute(self, query: str, *args: object, timeout: float | None = None) -> str:
+        if query == "COMMIT":
+            self.is_made.set()
+            await self.may_end.wait()
+            query = self.end
+        return str(await super().execute(query, *args, timeout=timeout))
+
+
 @asynccontextmanager
-async def under_way(location: Location, *changes: AddRow | AddFact) -> AsyncIterator[None]:
+async def under_way(
+    location: Location, *changes: AddRow | AddFact, end: str = "COMMIT"
+) -> AsyncIterator[None]:
     """Make changes in a transaction that ends only when the context does."""
-    async with connected(location) as connection, connection.transaction():
-        await make(connection, changes, part=0, check=lambda _: None)
-        yield
+    async with connected(location, Late) as connection:
+        assert isinstance(connection, Late)
+        connection.wait()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(make(connection, changes, part=0, check=lambda _: None))
+            await connection.is_made.wait()
+            yield
+            connection.end = end
+            connection.may_end.set()
 
 
 def adding(one: Row) -> AddRow:
@@ -110,12 +138,8 @@ async def test_what_begins_first_and_ends_last_is_not_passed_over(
 async def test_what_is_rolled_back_holds_nothing_up(
     location: Location, catalogue: PostgresqlCatalogue
 ) -> None:
-    async with connected(location) as connection:
-        transaction = connection.transaction()
-        await transaction.start()
-        await make(connection, [adding(row("9", "9", "9"))], part=0, check=lambda _: None)
+    async with under_way(location, adding(row("9", "9", "9")), end="ROLLBACK"):
         await add(catalogue, row())
-        await transaction.rollback()
     assert digests(await everything(catalogue)) == [row().version.digest]
 
 
