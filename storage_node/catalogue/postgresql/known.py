@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
-from operator import xor
 
 from cluster.nouns import Fact, Instance, Provenance
 from storage_node.catalogue.protocol import Met, Row
@@ -95,18 +93,21 @@ class Known:
     @property
     def current(self) -> Row | None:
         """The row of the current version."""
-        if len(self.versions) == 1:
-            (held,) = self.versions.values()
-            return held.row
+        if len(self.versions) < 2:
+            return next((held.row for held in self.versions.values()), None)
         choice = chosen(self.facts)
-        rows = (held.row for held in self.versions.values())
-        return max(rows, key=lambda row: currency(row, choice), default=None)
+        return max((held.row for held in self.versions.values()), key=lambda row: currency(row, choice))
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether there is something to be in answers, and it is."""
+        return bool(self.versions) and not self.hidden
 
     @property
     def shown_class(self) -> str | None:
         """SOP class of the current version, if it is in answers."""
-        current = self.current
-        return None if current is None or self.hidden else current.version.sop_class_uid
+        current = self.current if self.is_shown else None
+        return None if current is None else current.version.sop_class_uid
 
     @property
     def of_view(self) -> int:
@@ -116,11 +117,12 @@ class Known:
     @property
     def of_summary(self) -> int:
         """What it gives to the fingerprint of its study's summary."""
-        rows = [
-            row_fingerprint(self.instance, digest, held.row.order, held.row.provenance)
-            for digest, held in self.versions.items()
-        ]
-        return reduce(xor, (*rows, *map(fact_fingerprint, self.facts)), 0)
+        summary = 0
+        for digest, held in self.versions.items():
+            summary ^= row_fingerprint(self.instance, digest, held.row.order, held.row.provenance)
+        for fact in self.facts:
+            summary ^= fact_fingerprint(fact)
+        return summary
 
     def rank_of(self, row: Row) -> str:
         """Return by what a version stands for the entities above it."""

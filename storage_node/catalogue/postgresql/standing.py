@@ -180,9 +180,8 @@ def _counted(
     of_study: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     for before, after in changed:
         new = [held for digest, held in after.versions.items() if digest not in before.versions]
-        shown = [bool(known.versions) and not known.hidden for known in (before, after)]
         counts = of_series[_series_of(after)]
-        counts[0] += shown[1] - shown[0]
+        counts[0] += after.is_shown - before.is_shown
         counts[1] += len(new)
         counts[2] += sum(held.row.version.size_bytes for held in new)
         counts[3] ^= before.of_view ^ after.of_view

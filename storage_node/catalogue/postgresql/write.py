@@ -224,8 +224,9 @@ async def _update(connection: asyncpg.Connection, changed: Sequence[tuple[Known,
 
 def _new_versions(changed: Sequence[tuple[Known, Known]]) -> list[tuple[object, ...]]:
     return [
-        version_row(held.row, held.verified_at, is_current=held.row == after.current, is_hidden=after.hidden)
+        version_row(held.row, held.verified_at, is_current=held.row is current, is_hidden=after.hidden)
         for before, after in changed
+        if (current := after.current) is not None
         for digest, held in after.versions.items()
         if digest not in before.versions
     ]
@@ -244,4 +245,4 @@ def _changed_row(held: Held, known: Known) -> tuple[object, ...]:
     row, version = held.row, held.row.version
     named = (*uids_of(version.instance), version.digest)
     kept = (version.key, *provenance_row(row.provenance), row.order)
-    return (*named, *kept, row == known.current, held.verified_at, known.hidden)
+    return (*named, *kept, row is known.current, held.verified_at, known.hidden)
