@@ -1,4 +1,6 @@
-"""Which schemas the code can work with: its own alone. Who opens a catalogue never changes its schema.
+"""Which schemas the code can work with: its own, and newer ones that only add to it (`site.usable_from`).
+
+Who opens a catalogue never changes its schema.
 
 A migration of millions of rows takes longer than anybody who opens a catalogue waits, and one worker of a new
 release must not take the catalogues from those of the old one: so it is a step of its own, `atria catalogue
@@ -29,8 +31,8 @@ class Upgraded:
     now: str
 
 
-def check(site: str, where: str, found: str, known: str) -> None:
-    """Check that a catalogue has the schema that the code is written for.
+def check(site: str, where: str, found: str, known: str, usable_from: str = "") -> None:
+    """Check that a catalogue has a schema that the code can work with.
 
     Parameters
     ----------
@@ -39,12 +41,14 @@ def check(site: str, where: str, found: str, known: str) -> None:
         The file, or the database.
     found, known : str
         Revisions: the catalogue's, the code's.
+    usable_from : str
+        The oldest revision whose code can work with a newer one; empty where only its own can.
 
     Raises
     ------
     OlderSchema, NewerSchema
     """
-    check_not_newer(site, where, found, known)
+    check_not_newer(site, where, usable_from if found > known and usable_from else found, known)
     if found < known:
         raise OlderSchema(
             site,

@@ -56,8 +56,10 @@ site: Final = Table(
     _text("site_id"),
     Column("generation", Integer),
     Column("feed_id", Text, nullable=False, server_default=""),
+    Column("usable_from", Text, nullable=False, server_default=""),
 )
-"""One row: which site this is; and a random name, by which a cursor of another catalogue's feed is known."""
+"""One row: which site this is; a random name, by which a cursor of another catalogue's feed is known; and the
+oldest revision whose code can work with this schema, where that is not its own alone (`revisions.check`)."""
 
 versions: Final = Table(
     "versions",

@@ -36,7 +36,7 @@ class _Contender:
 
 _CONTENDERS: Final = (
     _Contender("three catalogues, 1 process", NAMES, 1, _BAR),
-    _Contender("three catalogues, 2 processes", NAMES, 2),
+    _Contender("three catalogues, 2 processes", NAMES, 2, _BAR),
     _Contender("one catalogue, 1 process", NAMES[:1], 1),
 )
 

@@ -48,6 +48,7 @@ _INSERT_IDENTITY: Final = (
     " VALUES ($1, $2, $3, replace(gen_random_uuid()::text, '-', ''))"
 )
 _IDENTITY: Final = "SELECT name, site_id, generation FROM site"
+_USABLE_FROM: Final = "SELECT usable_from FROM site"
 
 log = structlog.get_logger()
 
@@ -207,7 +208,9 @@ class Database:
             self.check(await read_identity(connection))
         except asyncpg.UndefinedTableError:
             raise CatalogueUnavailable(self.site, f"{self.location} holds no catalogue") from None
-        revisions.check(self.site, str(self.location), await read_revision(connection), REVISION)
+        revision = await read_revision(connection)
+        usable_from = await connection.fetchval(_USABLE_FROM) if revision > REVISION else ""
+        revisions.check(self.site, str(self.location), revision, REVISION, usable_from)
 
 
 async def _nothing_to_reset(_: asyncpg.Connection) -> None:

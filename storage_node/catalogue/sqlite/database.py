@@ -207,7 +207,10 @@ class DatabaseFile:
                 else f"of site {found.name}, {found.site_id}, {found.generation}"
             )
             raise CatalogueUnavailable(self._site, f"{self._file} is {whose}: another was expected")
-        revisions.check(self._site, str(self._file), read_revision(connection), REVISION)
+        revision, usable_from = read_revision(connection), ""
+        if revision > REVISION:
+            (usable_from,) = connection.execute("SELECT usable_from FROM site").fetchone()
+        revisions.check(self._site, str(self._file), revision, REVISION, usable_from)
 
 
 def open_lock(file: Path) -> int:

@@ -13,10 +13,11 @@ import pytest
 from cluster.nouns import Fact, FactKind, Level, SiteIdentity
 from storage_node.catalogue.matching import Query, by_uids
 from storage_node.catalogue.memory import MemoryCatalogue
-from storage_node.catalogue.postgresql import database
+from storage_node.catalogue.postgresql import database, migrations
 from storage_node.catalogue.postgresql.catalogue import PostgresqlCatalogue
 from storage_node.catalogue.postgresql.database import Location
 from storage_node.catalogue.protocol import Catalogue, CatalogueUnavailable, Row
+from storage_node.catalogue.revisions import NewerSchema
 from tests.contract.catalogue.rows import BEGIN, CT, MR, add, debt, fact, row
 from tests.postgresql import Databases
 
@@ -163,6 +164,20 @@ async def test_a_newer_schema_is_refused_in_one_line(databases: Databases) -> No
             await add(catalogue, row())
         assert "\n" not in str(told.value)
         await catalogue.close()
+
+
+async def test_a_newer_schema_that_only_adds_to_ours_is_worked_with(databases: Databases) -> None:
+    async with databases.made(IDENTITY) as location:
+        await _execute(location, "UPDATE atria.alembic_version SET version_num = '9999'")
+        for usable_from, works in ((migrations.REVISION, True), ("9998", False)):
+            await _execute(location, f"UPDATE atria.site SET usable_from = '{usable_from}'")
+            catalogue = PostgresqlCatalogue("a", location, IDENTITY)
+            if works:
+                await add(catalogue, row())
+            else:
+                with pytest.raises(NewerSchema):
+                    await add(catalogue, row())
+            await catalogue.close()
 
 
 async def test_another_sites_catalogue_is_neither_read_nor_made(databases: Databases) -> None:

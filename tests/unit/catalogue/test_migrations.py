@@ -134,6 +134,20 @@ async def test_a_newer_schema_is_refused_in_one_line(file: Path) -> None:
         upgrading.upgrade("a", file)
 
 
+async def test_a_newer_schema_that_only_adds_to_ours_is_worked_with(file: Path) -> None:
+    for usable_from, works in ((schema.REVISION, True), ("9998", False)):
+        with closing(sqlite3.connect(file, isolation_level=None)) as other:
+            other.execute("UPDATE alembic_version SET version_num = '9999'")
+            other.execute("UPDATE site SET usable_from = ?", (usable_from,))
+        catalogue = SqliteCatalogue("a", file, IDENTITY)
+        if works:
+            assert (await catalogue.counts()).versions == 0
+        else:
+            with pytest.raises(NewerSchema):
+                await catalogue.counts()
+        await catalogue.close()
+
+
 def test_the_migrations_lead_to_the_schema_of_the_code(file: Path) -> None:
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext

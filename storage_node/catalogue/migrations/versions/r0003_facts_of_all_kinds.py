@@ -17,6 +17,7 @@ def upgrade() -> None:
         ("series", "corrections"),
         ("studies", "corrections"),
         ("site", "feed_id"),
+        ("site", "usable_from"),
     ):
         op.add_column(table, sa.Column(column, sa.Text, nullable=False, server_default=""))
     op.add_column("facts", sa.Column("number", sa.Integer, nullable=False, server_default="0"))

@@ -21,6 +21,7 @@ def upgrade() -> None:
         ("series", "corrections"),
         ("studies", "corrections"),
         ("site", "feed_id"),
+        ("site", "usable_from"),
     ):
         op.execute(f"""ALTER TABLE {table} ADD COLUMN {column} text COLLATE "C" NOT NULL DEFAULT ''""")
     op.execute("UPDATE site SET feed_id = replace(gen_random_uuid()::text, '-', '')")
