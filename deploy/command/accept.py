@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +10,7 @@ import typer
 from deploy.command import options, rejections
 from deploy.command.console import console
 from deploy.command.run import run
+from deploy.command.who import account
 from deploy.errors import UserError
 from deploy.overrides import Overrides
 
@@ -78,4 +78,4 @@ async def _accept(settings: Settings, rejected: Sequence[Fact], reason: str) -> 
 
     async with compose.running_grid(settings) as grid:
         with bar("accepted") as progress:
-            return await accept(grid, rejected, by=getpass.getuser(), reason=reason, progress=progress)
+            return await accept(grid, rejected, by=account(), reason=reason, progress=progress)

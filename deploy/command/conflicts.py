@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +11,7 @@ import typer
 from deploy.command import options
 from deploy.command.console import console
 from deploy.command.run import run
+from deploy.command.who import account
 from deploy.errors import UserError
 from deploy.overrides import Overrides
 
@@ -192,7 +192,7 @@ async def _choose(
     async with _grid(settings) as grid:
         among = await _versions_of(grid, sop_uid, study)
         row = among.rows[-1 if newest else 0] if digest is None else _of_digest(among.rows, digest)
-        return await choose(grid, among, row, by=getpass.getuser(), reason=reason)
+        return await choose(grid, among, row, by=account(), reason=reason)
 
 
 def _of_digest(rows: Sequence[Row], digest: str) -> Row:

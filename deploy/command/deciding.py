@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from deploy.command import selecting
 from deploy.command.console import console
 from deploy.command.run import run
 from deploy.command.selecting import SHOWN, number
+from deploy.command.who import account
 from deploy.errors import UserError
 
 if TYPE_CHECKING:
@@ -118,7 +118,8 @@ def _question(found: Survey, kind: FactKind) -> str:
 def _tell(found: Survey, decided: Decided, kind: FactKind) -> None:
     out = console()
     of_all = number(found.instances + found.purged, "instance")
-    out.print(f"{decided.decided} of {of_all} are {kind.value}.")
+    verb = "is" if decided.decided == 1 else "are"
+    out.print(f"{decided.decided} of {of_all} {verb} {kind.value}.")
     if found.kept:
         out.print(f"{_retained(found)}: passed over.", markup=False)
     if decided.gone:
@@ -214,7 +215,7 @@ async def _decide(settings: Settings, found: Survey, kind: FactKind, *, reason: 
                 grid,
                 found.selected.targets,
                 kind,
-                by=getpass.getuser(),
+                by=account(),
                 reason=reason,
                 expected=found.instances + found.purged,
                 progress=progress,

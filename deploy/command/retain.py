@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +13,7 @@ from deploy.command import options, selecting
 from deploy.command.console import console
 from deploy.command.run import run
 from deploy.command.selecting import number
+from deploy.command.who import account
 from deploy.errors import UserError
 from deploy.overrides import Overrides
 
@@ -94,5 +94,5 @@ async def _retain(
     async with selecting.grid_of(settings) as grid:
         selected = await selecting.select(grid, of)
         for target in selected.targets:
-            await grid.decide(target.subject, kind, by=getpass.getuser(), reason=reason, details=details)
+            await grid.decide(target.subject, kind, by=account(), reason=reason, details=details)
         return len(selected.targets), selected.nothing

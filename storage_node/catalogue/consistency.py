@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 from cluster.dicom.elements import PackedHeaderError
 from cluster.nouns import Level
-from storage_node.catalogue.attributes import KEPT, described, values_of
+from storage_node.catalogue import corrections
+from storage_node.catalogue.attributes import KEPT, values_of
 from storage_node.catalogue.matching import OneOf, Query, by_uids
 from storage_node.catalogue.memory import MemoryCatalogue
 
@@ -66,7 +67,7 @@ async def is_consistent(catalogue: Catalogue, summary: StudySummary, identity: S
     for _ in range(_LOOKS):
         derived = await _matches(catalogue, uid)
         reference = await _copied(catalogue, uid, identity)
-        follows = [one async for one in reference.studies()]
+        follows = [one async for one in reference.studies() if one.study_instance_uid == uid]
         try:
             if follows == [summary] and await _matches(reference, uid) == derived:
                 return await _are_found(catalogue, derived)
@@ -85,7 +86,24 @@ async def _copied(catalogue: Catalogue, uid: str, identity: SiteIdentity) -> Mem
             await reference.add(row, verified_at=verified_at)
     for fact in await catalogue.facts_in(uid):
         await reference.decide(fact)
+    async for study in reference.find(by_uids(study=[uid], level=Level.STUDY), 1):
+        await _copy_patients(catalogue, reference, corrections.study(uid, study.header))
     return reference
+
+
+async def _copy_patients(
+    catalogue: Catalogue, reference: MemoryCatalogue, correcting: corrections.Correcting
+) -> None:
+    """Add what was decided about the patients that a study was said to belong to."""
+    try:
+        subject = next(correcting)
+        while True:
+            facts = await catalogue.facts_of(subject)
+            for fact in facts:
+                await reference.decide(fact)
+            subject = correcting.send(corrections.holding(facts))
+    except StopIteration:
+        return
 
 
 async def _matches(catalogue: Catalogue, uid: str) -> list[Match]:
@@ -101,7 +119,7 @@ async def _are_found(catalogue: Catalogue, derived: Iterable[Match]) -> bool:
     for match in derived:
         level = LEVELS[len(match.uid) - 1]
         named = by_uids(study=match.uid[:1], series=match.uid[1:2], sop=match.uid[2:], level=level)
-        described_as = described(match.header)
+        described_as = corrections.values_of(match.header, match.corrected)
         keys = [
             OneOf(attribute, values)
             for attribute in KEPT
