@@ -9,6 +9,7 @@ import asyncpg
 import structlog
 
 from storage_node.catalogue import revisions
+from storage_node.catalogue.migrations import folded_names
 from storage_node.catalogue.postgresql import migrations
 from storage_node.catalogue.postgresql.database import Location, alone, holder, read_revision
 from storage_node.catalogue.postgresql.migrations import REVISION
@@ -19,6 +20,16 @@ _LOCK_TIMEOUT_MS: Final = 2000
 _UPGRADE_ATTEMPTS: Final = 30
 """How long a migration waits for those who are at work on a table, and how often it tries."""
 _GIVES_WAY: Final = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
+
+NAMES_FOLDED_SINCE: Final = "0002"
+_NAMES: Final = (
+    f"{folded_names.SELECT} WHERE studies.study_instance_uid > $1"
+    " AND coalesce(patient_name, '') || coalesce(referring_physician_name, '') ~ '[^a-z0-9^]'"
+    " ORDER BY studies.study_instance_uid LIMIT $2"
+)
+_RENAME: Final = (
+    "UPDATE studies SET patient_name = $1, referring_physician_name = $2 WHERE study_instance_uid = $3"
+)
 
 log = structlog.get_logger()
 
@@ -43,6 +54,15 @@ async def upgrade(site: str, location: Location) -> Upgraded:
     return await _upgrade(site, location)
 
 
+async def fold_names(connection: asyncpg.Connection) -> None:
+    """Bring names to the form that they are compared in now (`folded_names`)."""
+    after = ""
+    while page := await connection.fetch(_NAMES, after, folded_names.PAGE):
+        after = page[-1][0]
+        if renamed := [change for row in page if (change := folded_names.changed(*row))]:
+            await connection.executemany(_RENAME, renamed)
+
+
 class _GaveWay(CatalogueUnavailable):
     """Others were at work on a table for too long."""
 
@@ -59,6 +79,8 @@ async def _upgrade(site: str, location: Location) -> Upgraded:
             if before < REVISION:
                 await connection.execute(f"SET LOCAL lock_timeout = {_LOCK_TIMEOUT_MS}")
                 await connection.execute(migrations.script(before))
+                if before < NAMES_FOLDED_SINCE:
+                    await fold_names(connection)
                 log.info("catalogue.upgraded", site=site, before=before, now=REVISION)
             return Upgraded(before, await read_revision(connection))
     except _GIVES_WAY as error:

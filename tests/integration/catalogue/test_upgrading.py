@@ -7,7 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from cluster.nouns import SiteIdentity
+from cluster.nouns import Level, SiteIdentity
+from storage_node.catalogue.attributes import ATTRIBUTES
+from storage_node.catalogue.keys import OneOf
+from storage_node.catalogue.matching import Query
 from storage_node.catalogue.postgresql import database, migrations, upgrading
 from storage_node.catalogue.postgresql.catalogue import PostgresqlCatalogue
 from storage_node.catalogue.protocol import CatalogueUnavailable
@@ -104,3 +107,18 @@ async def test_what_cannot_be_upgraded_is_told_in_a_line(databases: Databases) -
             with pytest.raises(error) as told:
                 await upgrading.upgrade("a", location)
             assert "\n" not in str(told.value)
+
+
+async def test_names_are_brought_to_the_form_that_they_are_compared_in_now(databases: Databases) -> None:
+    async with databases.made(IDENTITY) as location:
+        catalogue = PostgresqlCatalogue("a", location, IDENTITY)
+        for n, name in enumerate(("Doe^Jane", "Hong^ = 洪^吉洞")):
+            await add(catalogue, row(f"1.{n}", name=name, character_set="ISO_IR 192"))
+        async with database.connected("a", location) as connection:
+            await connection.execute(
+                "UPDATE studies SET patient_name = 'hong^ = 洪^吉洞' WHERE patient_name <> 'doe^jane'"
+            )
+            await upgrading.fold_names(connection)
+        keys = (OneOf(ATTRIBUTES[0x00100010], ("洪^吉洞",)),)
+        assert [match.uid async for match in catalogue.find(Query(Level.STUDY, keys), 10)] == [("1.1",)]
+        await catalogue.close()

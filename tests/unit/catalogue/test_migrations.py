@@ -13,6 +13,8 @@ import sqlalchemy
 
 from cluster.nouns import Level
 from storage_node.catalogue import migrations, schema
+from storage_node.catalogue.attributes import ATTRIBUTES
+from storage_node.catalogue.keys import OneOf
 from storage_node.catalogue.matching import Query
 from storage_node.catalogue.memory import MemoryCatalogue
 from storage_node.catalogue.protocol import CatalogueUnavailable
@@ -55,6 +57,25 @@ async def test_a_catalogue_of_the_first_schema_goes_on_as_if_it_had_been_written
         await add(catalogue, row("1.1", "1.1.1", "1.1.1.2", sop_class=CT))
         await add(catalogue, replace(rows[2], order=4))
     assert await _everything(upgraded) == await _everything(reference)
+    await upgraded.close()
+
+
+async def test_names_are_found_by_the_form_that_they_are_compared_in_now(tmp_path: Path) -> None:
+    rows = [
+        replace(row("1.1", name="Doe^Jane"), order=1),
+        replace(row("1.2", name="Hong^ = 洪^吉洞", character_set="ISO_IR 192"), order=1),
+    ]
+    file = tmp_path / "catalogue.sqlite"
+    schema_0001.make(file, IDENTITY, rows)
+    with closing(sqlite3.connect(file, isolation_level=None)) as older:
+        older.execute(
+            "UPDATE studies SET several = 1, patient_name = 'hong^ = 洪^吉洞'"
+            " WHERE patient_name <> 'doe^jane'"
+        )
+    upgrading.upgrade("a", file)
+    upgraded = SqliteCatalogue("a", file, IDENTITY)
+    keys = (OneOf(ATTRIBUTES[0x00100010], ("洪^吉洞",)),)
+    assert [match.uid async for match in upgraded.find(Query(Level.STUDY, keys), 10)] == [("1.2",)]
     await upgraded.close()
 
 

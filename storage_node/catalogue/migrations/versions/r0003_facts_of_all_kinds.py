@@ -1,9 +1,14 @@
-"""Facts of all kinds: their details, what was corrected, and numbers by which changes are read in order."""
+"""Facts of all kinds: their details, what was corrected, and numbers by which changes are read in order.
+
+Names are compared in another form from here on.
+"""
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
+
+from storage_node.catalogue.migrations import folded_names
 
 revision = "0003"
 down_revision = "0002"
@@ -42,3 +47,18 @@ def upgrade() -> None:
         " WHERE counted.digest = facts.digest"
     )
     op.execute("UPDATE site SET feed_id = lower(hex(randomblob(8)))")
+    _fold_names()
+
+
+def _fold_names() -> None:
+    connection = op.get_bind()
+    pages = connection.execution_options(yield_per=folded_names.PAGE).exec_driver_sql(
+        f"{folded_names.SELECT} WHERE coalesce(patient_name, '') || coalesce(referring_physician_name, '')"
+        " GLOB '*[^a-z0-9^]*'"
+    )
+    renamed = [change for row in pages if (change := folded_names.changed(*row))]
+    if renamed:
+        connection.exec_driver_sql(
+            "UPDATE studies SET patient_name = ?, referring_physician_name = ? WHERE study_instance_uid = ?",
+            renamed,
+        )
