@@ -60,8 +60,6 @@ class Agreed:
     """A range of dates with a range of times is one range of moments (C.2.2.2.5)."""
     fuzzy_names: bool = False
     """Names are matched by their words, which may begin so or have an error in them (C.2.2.2.1)."""
-    timezone_adjustment: bool = False
-    """Dates and times are those of the asker's Timezone Offset From UTC (0008,0201): never agreed on."""
     empty_values: bool = False
     """Two quotation marks match what has no value (C.2.2.2.7)."""
     multiple_values: bool = False

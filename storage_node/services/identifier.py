@@ -187,7 +187,6 @@ def _agreed(message: Message, *, lenient_levels: bool) -> Agreed:
         relational_queries=has(extended, Extension.RELATIONAL),
         combined_date_time=has(extended, Extension.COMBINED_DATE_TIME),
         fuzzy_names=has(extended, Extension.FUZZY_NAMES),
-        timezone_adjustment=has(extended, Extension.TIMEZONE_ADJUSTMENT),
         empty_values=has(extended, Extension.EMPTY_VALUES),
         multiple_values=has(extended, Extension.MULTIPLE_VALUES),
         lenient_levels=lenient_levels,
