@@ -20,7 +20,7 @@ from storage_node.catalogue.memory import MemoryCatalogue
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from cluster.nouns import SiteIdentity
+    from cluster.nouns import Fact, Instance, SiteIdentity
     from storage_node.catalogue.protocol import Catalogue, Match, StudySummary
 
 LEVELS: Final = (Level.STUDY, Level.SERIES, Level.IMAGE)
@@ -95,15 +95,14 @@ async def _copy_patients(
     catalogue: Catalogue, reference: MemoryCatalogue, correcting: corrections.Correcting
 ) -> None:
     """Add what was decided about the patients that a study was said to belong to."""
-    try:
-        subject = next(correcting)
-        while True:
-            facts = await catalogue.facts_of(subject)
-            for fact in facts:
-                await reference.decide(fact)
-            subject = correcting.send(corrections.holding(facts))
-    except StopIteration:
-        return
+
+    async def copied(subject: Instance) -> Fact | None:
+        facts = await catalogue.facts_of(subject)
+        for fact in facts:
+            await reference.decide(fact)
+        return corrections.holding(facts)
+
+    await corrections.followed(correcting, copied)
 
 
 async def _matches(catalogue: Catalogue, uid: str) -> list[Match]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -72,6 +72,19 @@ def correct(correcting: Correcting, facts_of: Callable[[Instance], Iterable[Fact
         subject = next(correcting)
         while True:
             subject = correcting.send(holding(facts_of(subject)))
+    except StopIteration as done:
+        corrected: Corrected = done.value
+        return corrected
+
+
+async def followed(
+    correcting: Correcting, holding_of: Callable[[Instance], Awaitable[Fact | None]]
+) -> Corrected:
+    """Apply corrections that have to be asked for, one subject after the other."""
+    try:
+        subject = next(correcting)
+        while True:
+            subject = correcting.send(await holding_of(subject))
     except StopIteration as done:
         corrected: Corrected = done.value
         return corrected

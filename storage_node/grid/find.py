@@ -310,14 +310,11 @@ class Finding:
         return tuple(sorted(details))
 
     async def _correct(self, correcting: corrections.Correcting) -> corrections.Corrected:
-        try:
-            subject = next(correcting)
-            while True:
-                known = [fact for stream in self._asked() for fact in await stream.facts_of(subject)]
-                subject = correcting.send(corrections.holding(known))
-        except StopIteration as done:
-            corrected: corrections.Corrected = done.value
-            return corrected
+        async def holding_of(subject: Instance) -> Fact | None:
+            known = [fact for stream in self._asked() for fact in await stream.facts_of(subject)]
+            return corrections.holding(known)
+
+        return await corrections.followed(correcting, holding_of)
 
     async def _with_rejected(self, match: Match) -> Match:
         """Return an entity of which all is hidden with what of it was rejected for quality reasons.

@@ -204,15 +204,13 @@ async def followed(grid: Grid, correcting: Correcting, planned: Fact | None = No
     ------
     NotEnoughSites
     """
-    try:
-        subject = next(correcting)
-        while True:
-            is_planned = planned is not None and subject == planned.instance
-            fact = planned if is_planned else corrections.holding(await facts_about(grid, subject))
-            subject = correcting.send(fact)
-    except StopIteration as done:
-        corrected: Corrected = done.value
-        return corrected
+
+    async def holding_of(subject: Instance) -> Fact | None:
+        if planned is not None and subject == planned.instance:
+            return planned
+        return corrections.holding(await facts_about(grid, subject))
+
+    return await corrections.followed(correcting, holding_of)
 
 
 async def find(grid: Grid, query: Query) -> list[Match]:

@@ -84,15 +84,12 @@ async def _correct(
     correcting: corrections.Correcting,
     known: dict[Instance, tuple[Fact, ...]],
 ) -> Corrected:
-    try:
-        subject = next(correcting)
-        while True:
-            if subject not in known:
-                known |= await _holding(connection, [subject])
-            subject = correcting.send(corrections.holding(known[subject]))
-    except StopIteration as done:
-        corrected: Corrected = done.value
-        return corrected
+    async def holding_of(subject: Instance) -> Fact | None:
+        if subject not in known:
+            known.update(await _holding(connection, [subject]))
+        return corrections.holding(known[subject])
+
+    return await corrections.followed(correcting, holding_of)
 
 
 async def _holding(
