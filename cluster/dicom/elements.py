@@ -157,11 +157,12 @@ def vr_of(tag: int, element: Element) -> str:
     UN where PS3.6 does not have it either.
     """
     vr = element.vr
-    return vr if vr in _VRS and vr != "UN" else _dictionary_vr(tag)
+    return vr if vr in _VRS and vr != "UN" else dictionary_vr(tag)
 
 
 @functools.lru_cache(maxsize=1024)
-def _dictionary_vr(tag: int) -> str:
+def dictionary_vr(tag: int) -> str:
+    """Return the VR that an attribute has by PS3.6, the first where it may have several; UN if not known."""
     from pydicom.datadict import dictionary_VR
 
     try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 from typing import Final
 
+from cluster.dicom.elements import dictionary_vr
 from cluster.nouns import Level
 from storage_node.catalogue.attributes import ATTRIBUTES, Attribute
 
@@ -69,7 +70,7 @@ def attribute_of(tag: int) -> Attribute | None:
         return ATTRIBUTES[tag]
     if tag in _COMPUTED or tag >> 16 & 1:
         return None
-    vr = vr_of(tag)
+    vr = dictionary_vr(tag)
     return Attribute(tag, "", vr, level_of(tag)) if vr in _MATCHED else None
 
 
@@ -83,16 +84,6 @@ def level_of(tag: int) -> Level:
     if tag in _PATIENT or group == _PATIENT_GROUP:
         return Level.PATIENT
     return Level.IMAGE
-
-
-def vr_of(tag: int) -> str:
-    """Return the VR that an attribute has by PS3.6, the first where it may have several; UN if not known."""
-    from pydicom.datadict import dictionary_VR
-
-    try:
-        return dictionary_VR(tag)[:2]
-    except KeyError:
-        return "UN"
 
 
 @functools.lru_cache(maxsize=1024)
