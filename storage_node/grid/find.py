@@ -274,7 +274,9 @@ class Finding:
         return matches, facts
 
     async def _choices(self, said: Sequence[Match], facts: Sequence[Fact]) -> list[Match]:
-        """Return the version that was chosen, where who knows of that has it not, and who has it does not.
+        """Return all versions where no catalogue answered with the one that was chosen.
+
+        Who has it may not know of the choice; or nobody has it, and another than a lower choice is current.
 
         Raises
         ------
@@ -284,11 +286,7 @@ class Finding:
         if choice is None or any(match.version.digest == choice for match in said):
             return []
         answers = [await stream.rows(said[0].version.instance) for stream in self._asked()]
-        return [
-            replace(said[0], **described_by(row))
-            for row in rows.merge(answers)
-            if row.version.digest == choice
-        ]
+        return [replace(said[0], **described_by(row)) for row in rows.merge(answers)]
 
     async def _corrections(self, match: Match) -> corrections.Details:
         """Return what was corrected of an entity, by all facts that the catalogues know.

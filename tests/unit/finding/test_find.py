@@ -16,7 +16,7 @@ from storage_node.catalogue.memory import MemoryCatalogue
 from storage_node.catalogue.protocol import CatalogueUnavailable, Match, Row
 from storage_node.grid.find import Finding, NoCatalogue
 from tests.contract.catalogue.facts import facts
-from tests.contract.catalogue.rows import CT, MR, add, row
+from tests.contract.catalogue.rows import CT, MR, add, fact, row
 
 STUDIES = Query(Level.STUDY)
 
@@ -122,6 +122,16 @@ def test_two_catalogues_answer_as_one_with_the_union(
         assert found == expected
 
     asyncio.run(compare())
+
+
+async def test_a_choice_that_no_catalogue_has_overrules_a_lower_one() -> None:
+    versions = [_decided(row(content=content)) for content in ("a", "b", "c")]
+    lowest, *_, highest = sorted(versions, key=lambda each: each.order)
+    chosen = fact(lowest.version.instance, 1, FactKind.CHOSEN, details=(("digest", lowest.version.digest),))
+    overruled = fact(lowest.version.instance, 2, FactKind.CHOSEN, details=(("digest", "0" * 64),))
+    catalogues = [await _holding("a", [lowest, highest], [chosen]), await _holding("b", [], [overruled])]
+    (match,) = [match async for match in Finding(catalogues, Query(Level.IMAGE), 10, needed=2)]
+    assert match.version == highest.version
 
 
 async def test_equal_counts_of_other_instances_are_counted_again() -> None:
