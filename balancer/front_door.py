@@ -17,7 +17,7 @@ from balancer.pipes import PipePool
 from balancer.relay import BOUNDARY_GRACE_S, Outcome
 from balancer.sockets import listen
 from balancer.workers import Workers
-from cluster.coordination.protocol import Address, Registry, RegistryUnavailable
+from cluster.coordination.registry import Address, Registry, RegistryUnavailable
 from cluster.settings import Settings
 
 log = structlog.get_logger()

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import structlog
 
 from balancer.front_door import FrontDoor
-from cluster.coordination.protocol import Address, Member, Registry
+from cluster.coordination.registry import Address, Member, Registry
 from cluster.http import Pages, StatusServer
 from cluster.settings import Settings
 

@@ -9,7 +9,7 @@ import socket
 import struct
 from typing import Final
 
-from cluster.coordination.protocol import Address
+from cluster.coordination.registry import Address
 from cluster.proxy_protocol import Endpoint
 
 KEEPALIVE_IDLE_S: Final = 30

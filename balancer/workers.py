@@ -8,7 +8,7 @@ import structlog
 from prometheus_client import Counter, Gauge
 
 from balancer.choice import Candidate, choose
-from cluster.coordination.protocol import Address, Member
+from cluster.coordination.registry import Address, Member
 
 log = structlog.get_logger()
 

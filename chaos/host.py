@@ -10,14 +10,14 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Final
 
-from cluster.coordination.protocol import Address
+from cluster.coordination.registry import Address
 from deploy import compose
 from deploy.overrides import Overrides
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from cluster.coordination.protocol import Member
+    from cluster.coordination.registry import Member
 
 _READY_TIMEOUT_S: Final = 60.0
 _END_TIMEOUT_S: Final = 30.0

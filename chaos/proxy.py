@@ -8,7 +8,7 @@ import enum
 import re
 from typing import TYPE_CHECKING, Final
 
-from cluster.coordination.protocol import Address
+from cluster.coordination.registry import Address
 
 if TYPE_CHECKING:
     from asyncio import StreamReader, StreamWriter

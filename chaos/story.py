@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from chaos.host import Host
-    from cluster.coordination.protocol import Member
+    from cluster.coordination.registry import Member
     from deploy.client.files import DicomFile
     from deploy.client.locate import Located
     from deploy.client.peer import Peer

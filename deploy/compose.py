@@ -10,7 +10,7 @@ from deploy.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from cluster.coordination.protocol import Kind, Member, Registry
+    from cluster.coordination.registry import Kind, Member, Registry
     from cluster.settings import Settings
     from storage_node.grid.grid import Grid
     from storage_node.grid.sites import GridSite
@@ -74,7 +74,7 @@ async def members(settings: Settings, kind: Kind | None = None) -> list[Member]:
     UserError
         Nobody can tell.
     """
-    from cluster.coordination.protocol import RegistryUnavailable
+    from cluster.coordination.registry import RegistryUnavailable
 
     try:
         return await registry(settings).members(kind)

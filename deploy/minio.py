@@ -20,7 +20,7 @@ from deploy.errors import UserError
 from deploy.server import Server
 
 if TYPE_CHECKING:
-    from cluster.coordination.protocol import Address
+    from cluster.coordination.registry import Address
 
 _CHECKOUT: Final = Path(__file__).resolve().parent.parent
 _HEALTH: Final = "/minio/health/cluster"

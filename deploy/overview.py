@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from deploy import compose, own_sites, pages
 
 if TYPE_CHECKING:
-    from cluster.coordination.protocol import Member
+    from cluster.coordination.registry import Member
     from cluster.settings import Settings
     from deploy.own_servers import RunningServer
     from storage_node.catalogue.protocol import Counts

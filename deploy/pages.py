@@ -9,7 +9,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from cluster.coordination.protocol import Address
+    from cluster.coordination.registry import Address
 
 _LIMIT_BYTES: Final = 16 * 1024 * 1024
 

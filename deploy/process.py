@@ -28,7 +28,7 @@ def serve(settings: Settings, name: str, body: Callable[[asyncio.Event], Awaitab
     import uvloop
 
     from cluster import telemetry
-    from cluster.coordination.protocol import RegistryUnavailable
+    from cluster.coordination.registry import RegistryUnavailable
 
     telemetry.configure(name)
     memory.keep_freed_blocks()

@@ -16,7 +16,7 @@ import subprocess
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from cluster.coordination.protocol import Address
+from cluster.coordination.registry import Address
 from deploy.errors import UserError
 from deploy.parent import die_with
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from cluster.coordination.protocol import RegistryUnavailable
+from cluster.coordination.registry import RegistryUnavailable
 from deploy import checks, compose, pages
 from deploy.child import Child, atria
 from deploy.errors import UserError
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    from cluster.coordination.protocol import Address, Member
+    from cluster.coordination.registry import Address, Member
     from cluster.settings import Settings
     from deploy.overrides import Overrides
     from deploy.server import Server

@@ -9,7 +9,7 @@ from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from cluster.coordination.protocol import Address, Member
+from cluster.coordination.registry import Address, Member
 from cluster.http import Pages, StatusServer
 from storage_node.upkeep.anti_entropy import AntiEntropy
 from storage_node.upkeep.collection import Collection
@@ -23,7 +23,7 @@ from storage_node.upkeep.scrub import Scrub
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from cluster.coordination.protocol import Registry
+    from cluster.coordination.registry import Registry
     from cluster.settings import Settings
     from deploy.roster import RecordRoster
     from storage_node.grid.grid import Grid

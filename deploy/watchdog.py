@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from cluster.coordination.protocol import RegistryUnavailable
+from cluster.coordination.registry import RegistryUnavailable
 from deploy import pages
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from cluster.coordination.protocol import Member, Registry
+    from cluster.coordination.registry import Member, Registry
     from deploy.child import Child
 
 INTERVAL_S: Final = 2.0

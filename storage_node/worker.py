@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from cluster import proxy_protocol
-from cluster.coordination.protocol import Address, Member
+from cluster.coordination.registry import Address, Member
 from cluster.dicom.acceptor import Acceptor
 from cluster.dicom.negotiation import AcceptancePolicy
 from cluster.http import Pages, StatusServer
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Mapping
 
-    from cluster.coordination.protocol import Registry
+    from cluster.coordination.registry import Registry
     from cluster.settings import Settings
     from storage_node.grid.grid import Grid
 

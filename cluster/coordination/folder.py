@@ -12,20 +12,18 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import itertools
-import json
 import os
 import secrets
 import time
 from collections.abc import AsyncGenerator
-from dataclasses import asdict
-from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 import structlog
 
-from cluster.coordination.protocol import Address, Kind, Member, RegistryUnavailable
+from cluster.coordination import member_json
+from cluster.coordination.registry import Kind, Member, RegistryUnavailable
 from cluster.coordination.view import same_process, visible
 
 log = structlog.get_logger()
@@ -37,6 +35,7 @@ UNFINISHED_KEPT_S: Final = 60.0
 _SUFFIX: Final = ".json"
 _UNFINISHED: Final = ".unfinished"
 _SCAN_ATTEMPTS: Final = 100
+_LIMIT_BYTES: Final = 1024 * 1024
 
 
 class FolderRegistry:
@@ -155,7 +154,7 @@ class FolderAnnouncement:
             self._folder.mkdir(parents=True, exist_ok=True)
             file = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.write(file, _serialize(member))
+            os.write(file, member_json.encode(member))
             unfinished.rename(path)
         except OSError as error:
             _remove(unfinished, file)
@@ -195,23 +194,10 @@ def _remove(path: Path | None, file: int) -> None:
         os.close(file)
 
 
-def _serialize(member: Member) -> bytes:
-    return json.dumps(asdict(member) | {"started_at": member.started_at.isoformat()}, indent=1).encode()
-
-
 def _parse(path: Path, file: int) -> Member | None:
     """Read a file; one that this release cannot read is no member, and said once."""
     try:
-        values = json.loads(os.pread(file, 64 * 1024, 0))
-        return Member(
-            kind=values["kind"],
-            name=values["name"],
-            http=Address(**values["http"]),
-            pid=values["pid"],
-            version=values["version"],
-            started_at=datetime.fromisoformat(values["started_at"]),
-            dicom=Address(**values["dicom"]) if values["dicom"] else None,
-        )
-    except (ValueError, KeyError, TypeError) as error:
-        log.warning("registry.entry_unreadable", file=str(path), error=repr(error))
+        return member_json.decode(os.pread(file, _LIMIT_BYTES, 0))
+    except ValueError as error:
+        log.warning("registry.entry_unreadable", file=str(path), error=str(error))
         return None

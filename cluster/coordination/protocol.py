@@ -1,115 +1,191 @@
-"""How processes find each other: who is there, and where.
+"""What the cluster agrees on: a small store of keys with revisions, leases that end, and who leads.
 
-Every process announces itself for as long as it lives. What carries the announcements (a folder on one
-host, memory in tests) is behind `Registry`. It is never needed to serve data: a process that cannot read it
-goes on with what it last knew (design, rule 10).
+It orders what is rare (who leads, what the settings are, who is there) and never stands in the way of data: a
+process that cannot reach it goes on with what it last knew (design, rules 9 and 10). Every step has an end:
+what takes longer than the store's time limit raises `CoordinationUnavailable`, and then may have happened.
+
+Time is the caller's: a lease tells from when on *this* process's monotonic clock it must be taken for lost,
+counted from before it was asked for, so that it ends here no later than at the store.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from types import TracebackType
-from typing import Literal, Protocol, Self, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
-Kind: TypeAlias = Literal["worker", "balancer", "upkeep"]
-"""What a process does for the cluster."""
+Revision: TypeAlias = int
+"""A point in the history of all keys; each write has a higher one than those before it."""
 
-
-class RegistryUnavailable(Exception):
-    """The registry did not do what was asked. What was asked may have happened all the same."""
+ABSENT: Final[Revision] = 0
+"""`expected` of a key that is not to be there."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Address:
-    """Where a process listens: a host name or IP address, and a TCP port."""
+class CoordinationUnavailable(Exception):
+    """No answer that can be relied on came in time. What was asked may have happened all the same."""
 
-    host: str
-    port: int
 
-    def __str__(self) -> str:
-        """Return `host:port`; an IPv6 address stands in brackets (RFC 3986 3.2.2)."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+class Conflict(Exception):
+    """A condition of a write did not hold: nothing was written."""
+
+
+class LeaseLost(Exception):
+    """The lease is over, and what was put with it has gone."""
+
+
+class Compacted(Exception):
+    """The history since that revision is no more: read anew, and watch from there."""
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
-    """One process of the cluster, as it describes itself."""
+class Lease:
+    """Leave to hold keys, for as long as it is renewed."""
 
-    kind: Kind
-    name: str
-    """Unique among the living of its kind (`worker-1`)."""
-    http: Address
-    """Its status pages."""
-    pid: int
-    version: str
-    """Of Atria."""
-    started_at: datetime
-    """With a time zone."""
-    dicom: Address | None = None
-    """Where it takes associations, if it does."""
+    id: int
+    ttl_s: float
+    """How long the store keeps it after each renewal, as the store granted it: may be more than was asked."""
+    valid_until: float
+    """On the caller's monotonic clock, in seconds: from then on it may have run out."""
 
 
-class Announcement(Protocol):
-    """A process's own entry: it stands until it is withdrawn, or the process is gone.
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A key's value."""
 
-    As an asynchronous context manager it is withdrawn at the end of the block.
+    value: bytes
+    changed: Revision
+    """When it was written last."""
+    lease: int = 0
+    """Id of the lease with which it goes; 0 without one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All keys below a prefix at one moment."""
+
+    revision: Revision
+    """Of the store: a watch after it misses nothing."""
+    entries: Mapping[str, Entry]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One key, written or gone."""
+
+    key: str
+    entry: Entry | None
+    """None: it is gone, deleted or with its lease."""
+    revision: Revision
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A time of leading, from a campaign that was won to the end of its lease or its resignation."""
+
+    election: str
+    """The key that stands for it."""
+    token: Revision
+    """Fencing token: each later term of the same election has a higher one."""
+
+
+class Coordination(Protocol):
+    """The store. Keys are text; those of one cluster do not meet those of another.
+
+    All methods raise `CoordinationUnavailable`. Reads and conditions are linearizable: they know of every
+    write that was confirmed before they began, whoever made it. So a minority of the store's members answers
+    nothing.
     """
 
-    async def update(self, member: Member) -> None:
-        """Describe the process anew. Who looks meanwhile sees the old or the new, never neither.
+    async def grant(self, ttl_s: float) -> Lease:
+        """Return a new lease, which runs out unless it is renewed."""
+
+    async def keep_alive(self, lease: Lease) -> Lease:
+        """Renew a lease, and return it with its new end.
 
         Raises
         ------
-        RegistryUnavailable
-            The old description stands.
-        ValueError
-            Kind or name differ from those announced.
+        LeaseLost
         """
 
-    async def withdraw(self) -> None:
-        """Take the entry away. Never raises: what cannot be taken away now ends with the process."""
+    async def revoke(self, lease: Lease) -> None:
+        """End a lease now, with what was put with it. One that has ended is no error."""
 
-    async def __aenter__(self) -> Self: ...
+    async def read(self, prefix: str) -> Snapshot:
+        """Return all keys that begin with `prefix`."""
 
-    async def __aexit__(
+    async def put(
         self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None: ...
+        key: str,
+        value: bytes,
+        *,
+        lease: Lease | None = None,
+        expected: Revision | None = None,
+        during: Term | None = None,
+    ) -> Revision:
+        """Write a key, and return the revision: when it returns, every read that begins later knows it.
 
-
-class Registry(Protocol):
-    """Who is there."""
-
-    async def announce(self, member: Member) -> Announcement:
-        """Enter this process. When it returns, every `members` that begins later shows it.
-
-        A process that was announced under the same kind and name and is still there is hidden by the newer
-        (by `started_at`), and shows again if the newer goes first.
-
-        Raises
-        ------
-        RegistryUnavailable
-        """
-
-    async def members(self, kind: Kind | None = None) -> list[Member]:
-        """Return those that are there, of one kind or of all, ordered by kind and name.
-
-        A process that has ended, however it ended, is not shown once its lease is over: on one host that
-        is the moment the kernel has ended it.
+        Parameters
+        ----------
+        key : str
+        value : bytes
+        lease : Lease, optional
+            With which the key goes; without one it stays, also when it had one before.
+        expected : int, optional
+            Write only if the key was changed last at this revision, or is not there (`ABSENT`).
+        during : Term, optional
+            Write only while this term lasts: by this a former leader's late write is refused.
 
         Raises
         ------
-        RegistryUnavailable
+        Conflict
+        LeaseLost
         """
 
-    def watch(self) -> AsyncGenerator[list[Member], None]:
-        """Yield the whole membership: at once, then whenever it differs from what was yielded last.
+    async def delete(
+        self, key: str, *, expected: Revision | None = None, during: Term | None = None
+    ) -> Revision:
+        """Remove a key, as `put` writes one. One that is not there is no error, unless it was expected.
 
-        Changes in quick succession may be yielded as one; the last state always is. The iterator neither
-        ends nor raises when the registry is unavailable: it says so in the log, and yields again when it
-        is back.
+        Raises
+        ------
+        Conflict
         """
+
+    def watch(self, prefix: str, after: Revision) -> AsyncGenerator[Sequence[Change]]:
+        """Yield every change below `prefix` after a revision, once each, in order, until closed.
+
+        A stream that makes no progress is rebuilt at another of the store's members, unseen. It raises when
+        none of them lets it get on within the time limit.
+
+        Raises
+        ------
+        Compacted
+        """
+
+    async def campaign(self, election: str, value: bytes, lease: Lease) -> Term | None:
+        """Try once to lead, for as long as the lease lasts; None while somebody else does.
+
+        At no moment do two lead, by the store's reckoning of their leases. Who leads is what `read` finds at
+        the key `election`: `value`, with the token as the revision of its change.
+
+        Raises
+        ------
+        LeaseLost
+        """
+
+    async def resign(self, term: Term) -> None:
+        """Lead no more. A term that is over is no error."""
+
+    async def hand_over(self, term: Term, value: bytes, lease: Lease) -> Term:
+        """Let somebody else lead, with a lease of theirs, without a moment in which nobody does.
+
+        Raises
+        ------
+        Conflict
+            The term is over.
+        LeaseLost
+            The lease that was to lead is over: the term goes on.
+        """
+
+    async def close(self) -> None:
+        """Let go of connections. What was put with leases stays until they run out."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from cluster.coordination.protocol import Kind, Member
+from cluster.coordination.registry import Kind, Member
 
 
 def visible(announced: Iterable[Member], kind: Kind | None = None) -> list[Member]:

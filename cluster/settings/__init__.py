@@ -12,7 +12,9 @@ from typing import Annotated, Self
 from pydantic import Field, ValidationError, model_validator
 
 from cluster.dicom.limits import UpperLayerLimits
+from cluster.settings.coordination import Etcd
 from cluster.settings.dicom import Destination, Dicom, Http, Peer
+from cluster.settings.front_door import Link, Probing, Route, Service, Tls, TlsMode, Worker
 from cluster.settings.limits import Changes, Deletion, Limits, Resend, Upkeep, UpperLayer, Writing
 from cluster.settings.site import Site
 from cluster.settings.values import MIB, AeTitle, Seconds, SettingsError, SiteName, Table
@@ -24,16 +26,24 @@ __all__ = [
     "Deletion",
     "Destination",
     "Dicom",
+    "Etcd",
     "Http",
     "Limits",
+    "Link",
     "Peer",
+    "Probing",
     "Resend",
+    "Route",
+    "Service",
     "Settings",
     "SettingsError",
     "Site",
     "SiteName",
+    "Tls",
+    "TlsMode",
     "Upkeep",
     "UpperLayer",
+    "Worker",
     "Writing",
     "load",
 ]
@@ -47,6 +57,14 @@ class Settings(Table):
     workers: Annotated[int, Field(ge=1, le=64)] = 2
     drain_timeout_s: Seconds = 60.0
     """How long running associations may go on when a process is asked to end."""
+    site: SiteName | None = None
+    """The site that this host is at, if it is at one: its workers have it as a label, and read there first."""
+    etcd: Etcd = Etcd()
+    service: Service = Service()
+    link: Link = Link()
+    worker: Worker = Worker()
+    probing: Probing = Probing()
+    tls: Tls = Tls()
     dicom: Dicom = Dicom()
     http: Http = Http()
     upper_layer: UpperLayer = UpperLayer()
@@ -60,6 +78,7 @@ class Settings(Table):
     sites: tuple[Site, ...] = ()
     destinations: tuple[Destination, ...] = ()
     peers: tuple[Peer, ...] = ()
+    routes: tuple[Route, ...] = ()
 
     @model_validator(mode="after")
     def _resolve(self) -> Self:
@@ -79,6 +98,10 @@ class Settings(Table):
         titles = [peer.ae_title for peer in self.peers]
         if len(set(titles)) != len(titles):
             raise ValueError(f"peers: each needs an ae_title of its own, found {', '.join(titles)}")
+        if self.site is not None and self.site not in {site.name for site in self.sites}:
+            raise ValueError(
+                f"site: expected one of {', '.join(s.name for s in self.sites)}, found {self.site}"
+            )
         w, n = self.writing.copies_before_success, len(self.sites)
         if not n / 2 < w <= n:
             raise ValueError(

@@ -39,6 +39,8 @@ class Dicom(Table):
     port: Port = 11112
     check_called_ae_title: bool = False
     """Reject associations to another called AE title: 1/1/7 (PS3.8 9.3.4)."""
+    check_calling_ae_title: bool = False
+    """Reject associations of a calling AE title that is neither a peer nor a destination: 1/1/3."""
     accept_unknown_storage: bool = True
     """Take an abstract syntax that is no known service as storage: private and retired classes too."""
     character_set: CharacterSet | None = None

@@ -33,6 +33,14 @@ class Limits(Table):
     """Associations at once; the next one is rejected: 2/3/2 (PS3.8 9.3.4)."""
     balancer_associations: Annotated[int, Field(gt=0)] = 1000
     """Associations that the balancer relays at once; the next one is rejected: 2/3/2."""
+    calling_ae_associations: Annotated[int, Field(gt=0)] | None = None
+    """Associations at once of one calling AE title, at all balancers; the next one is rejected: 2/3/2."""
+    source_associations: Annotated[int, Field(gt=0)] | None = None
+    """The same of one address."""
+    queued_associations: Annotated[int, Field(ge=0)] = 64
+    """Associations that wait at the balancer for a worker with room; the next one is rejected: 2/3/1."""
+    queue_timeout_s: Seconds = 2.0
+    """How long they wait before they are rejected: 2/3/1."""
     memory_limit_bytes: Annotated[int, Field(ge=MIB)] = 16 * MIB
     """Largest instance that is held in memory; a larger one is streamed to the sites as it arrives."""
     held_bytes: Bytes = 512 * MIB

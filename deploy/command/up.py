@@ -126,7 +126,7 @@ def _print_table(ready: Ready) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from cluster.coordination.protocol import Address
+    from cluster.coordination.registry import Address
 
     every = ready.dicom.host in ("0.0.0.0", "::")  # noqa: S104  compared, not bound
     host = socket.gethostname() if every else ready.dicom.host

@@ -11,8 +11,8 @@ from typing import cast
 import pytest
 
 from cluster.coordination.folder import FolderRegistry
-from cluster.coordination.memory import MemoryRegistry
-from cluster.coordination.protocol import Address, Kind, Member, Registry
+from cluster.coordination.memory_registry import MemoryRegistry
+from cluster.coordination.registry import Address, Kind, Member, Registry
 
 STARTED_AT = datetime(2024, 1, 1, 12, 30, 1, 250, tzinfo=UTC)
 

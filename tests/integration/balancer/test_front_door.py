@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from cluster.coordination.protocol import Address
+from cluster.coordination.registry import Address
 from tests.integration.balancer.world import (
     A_ABORT,
     A_ASSOCIATE_AC,
@@ -270,7 +270,7 @@ async def test_running_out_of_descriptors_is_survived(monkeypatch: pytest.Monkey
 
 async def test_a_port_in_use_is_an_os_error() -> None:
     from balancer.front_door import FrontDoor
-    from cluster.coordination.memory import MemoryRegistry
+    from cluster.coordination.memory_registry import MemoryRegistry
     from cluster.settings import Settings
 
     async with world() as here:

@@ -10,7 +10,7 @@ import pytest
 
 from balancer.main import run
 from cluster.coordination.folder import FolderRegistry
-from cluster.coordination.protocol import Address, Member
+from cluster.coordination.registry import Address, Member
 from cluster.settings import Settings
 from tests.integration.balancer.world import A_ASSOCIATE_AC, Caller, FakeWorker, associate_rq, echo
 

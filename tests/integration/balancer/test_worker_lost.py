@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from cluster.coordination.protocol import Address
+from cluster.coordination.registry import Address
 from tests.integration.balancer.world import (
     A_ABORT,
     A_ASSOCIATE_AC,

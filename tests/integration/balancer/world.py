@@ -13,8 +13,8 @@ from typing import cast
 
 from balancer.front_door import FrontDoor
 from cluster import proxy_protocol
-from cluster.coordination.memory import MemoryRegistry
-from cluster.coordination.protocol import Address, Member
+from cluster.coordination.memory_registry import MemoryRegistry
+from cluster.coordination.registry import Address, Member
 from cluster.settings import Settings
 
 Script = Callable[["Visit"], Awaitable[None]]

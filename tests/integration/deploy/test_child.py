@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cluster.coordination.folder import FolderRegistry
-from cluster.coordination.protocol import Member
+from cluster.coordination.registry import Member
 from deploy.child import Child, atria
 from deploy.errors import UserError
 from tests.integration.deploy.atria import is_alive

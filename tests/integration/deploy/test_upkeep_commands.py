@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydicom import dcmread
 
-from cluster.coordination.protocol import Address
+from cluster.coordination.registry import Address
 from deploy import pages
 from tests.integration.deploy.atria import Up, atria, until, up
 

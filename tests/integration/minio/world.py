@@ -15,7 +15,7 @@ from chaos import checker, history
 from chaos.faults import Fault
 from chaos.history import Attempt, Content, History, Outcome
 from chaos.proxy import Proxy
-from cluster.coordination.protocol import Address
+from cluster.coordination.registry import Address
 from cluster.dicom import client
 from cluster.dicom.acceptor import Acceptor
 from cluster.dicom.negotiation import AcceptancePolicy

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from balancer.choice import Candidate, choose
 from balancer.workers import Worker, Workers
-from cluster.coordination.protocol import Address, Member
+from cluster.coordination.registry import Address, Member
 
 STARTED_AT = datetime(2024, 1, 1, tzinfo=UTC)
 

@@ -7,7 +7,7 @@ import pytest
 from aiohttp import ClientConnectionError, ClientSession, ClientTimeout, TCPConnector, web
 
 from chaos.proxy import Mode, Proxy
-from cluster.coordination.protocol import Address
+from cluster.coordination.registry import Address
 
 
 class _Server:

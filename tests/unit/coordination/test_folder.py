@@ -15,14 +15,14 @@ from pathlib import Path
 import pytest
 
 from cluster.coordination.folder import UNFINISHED_KEPT_S, FolderRegistry
-from cluster.coordination.protocol import Address, Member, RegistryUnavailable
+from cluster.coordination.registry import Address, Member, RegistryUnavailable
 
 ANNOUNCER = """
 import asyncio, sys
 from datetime import UTC, datetime
 from pathlib import Path
 from cluster.coordination.folder import FolderRegistry
-from cluster.coordination.protocol import Address, Member
+from cluster.coordination.registry import Address, Member
 
 async def main():
     registry = FolderRegistry(Path(sys.argv[1]))

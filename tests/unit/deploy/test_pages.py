@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from cluster.coordination.protocol import Address
+from cluster.coordination.registry import Address
 from cluster.http import Pages, StatusServer
 from deploy.pages import NoPage, fetch
 

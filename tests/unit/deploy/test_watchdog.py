@@ -8,8 +8,8 @@ from typing import cast
 
 import pytest
 
-from cluster.coordination.memory import MemoryRegistry
-from cluster.coordination.protocol import Address, Member
+from cluster.coordination.memory_registry import MemoryRegistry
+from cluster.coordination.registry import Address, Member
 from deploy import watchdog
 from deploy.child import Child
 from deploy.watchdog import SILENCES, Watchdog
