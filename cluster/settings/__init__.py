@@ -58,7 +58,7 @@ class Settings(Table):
     drain_timeout_s: Seconds = 60.0
     """How long running associations may go on when a process is asked to end."""
     site: SiteName | None = None
-    """The site that this host is at, if it is at one: its workers have it as a label, and read there first."""
+    """The site that this host is at, if it is at one: a label of its workers, which read there first."""
     etcd: Etcd = Etcd()
     service: Service = Service()
     link: Link = Link()

@@ -93,7 +93,7 @@ class Route(Table):
     calling_ae: AeTitle | None = None
     source: Network | None = None
     """Network that the caller is in, `10.1.0.0/16`."""
-    workers: Annotated[dict[Label, Label], Field(default_factory=dict)]
+    workers: dict[Label, Label] = Field(default_factory=dict)
     """Labels that a worker must have: `site`, and those of its settings. Empty: all workers."""
     only: bool = False
     """Whether associations are refused when there is no such worker; else any other takes them."""
@@ -106,7 +106,7 @@ class Worker(Table):
     """Address that they listen on: one that balancers reach."""
     weight: Annotated[int, Field(ge=1, le=1000)] = 1
     """A worker of twice the weight gets twice the associations."""
-    labels: Annotated[dict[Label, Label], Field(default_factory=dict)]
+    labels: dict[Label, Label] = Field(default_factory=dict)
     """By which routes choose; `site` is there by itself."""
     balancers: tuple[Network, ...] = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
     """Where balancers call from: their connections must begin with a PROXY protocol header, no others may."""
