@@ -16,8 +16,11 @@ from typing import Final
 
 ORTHANC: Final = Path("/usr/sbin/Orthanc")
 _DCMTK_FOLDER: Final = Path("/usr/bin")
-_PACKAGES: Final = {"dcmtk": _DCMTK_FOLDER / "storescp"}
+_ETCD: Final = Path("/usr/bin/etcd")
+_PACKAGES: Final = {"dcmtk": _DCMTK_FOLDER / "storescp", "etcd-server": _ETCD}
 _BENCH_PACKAGES: Final = {"orthanc": ORTHANC}
+_SERVICES: Final = {"etcd-server": "etcd", "orthanc": "orthanc"}
+"""What a package starts, and is stopped again."""
 
 
 def dcmtk(name: str) -> Path | None:
@@ -27,6 +30,11 @@ def dcmtk(name: str) -> Path | None:
     """
     path = _DCMTK_FOLDER / name
     return path if path.is_file() else None
+
+
+def etcd() -> Path | None:
+    """Return where etcd's server is, or None."""
+    return _ETCD if _ETCD.is_file() else None
 
 
 def orthanc() -> Path | None:
@@ -62,8 +70,9 @@ def _install(packages: list[str]) -> None:
         if done.returncode:
             said = (done.stderr.strip() or done.stdout.strip()).splitlines()
             print(f"{' '.join(command[:2])}: {said[-1] if said else 'failed'}", file=sys.stderr)
-    if "orthanc" in packages and shutil.which("service"):
-        subprocess.run(["service", "orthanc", "stop"], capture_output=True, check=False)
+    for service in _SERVICES.keys() & set(packages):
+        if shutil.which("service"):
+            subprocess.run(["service", _SERVICES[service], "stop"], capture_output=True, check=False)
 
 
 def main() -> None:

@@ -91,7 +91,9 @@ class MemoryCoordination:
         try:
             return Term(election, await self.put(election, value, lease=lease, expected=ABSENT))
         except Conflict:
-            return None
+            entry = self._entries[election]
+            ours = (entry.value, entry.lease) == (value, lease.id)
+            return Term(election, entry.changed) if ours else None
 
     async def resign(self, term: Term) -> None:
         """See `Coordination.resign`."""

@@ -165,6 +165,9 @@ class Coordination(Protocol):
     async def campaign(self, election: str, value: bytes, lease: Lease) -> Term | None:
         """Try once to lead, for as long as the lease lasts; None while somebody else does.
 
+        Who leads already, with this value and lease, gets the same term again: an earlier try may have been
+        won unseen.
+
         At no moment do two lead, by the store's reckoning of their leases. Who leads is what `read` finds at
         the key `election`: `value`, with the token as the revision of its change.
 

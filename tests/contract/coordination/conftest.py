@@ -1,0 +1,51 @@
+"""Each implementation of the store, so that one suite holds all of them to the protocol."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from typing import TypeAlias
+
+import pytest
+
+from cluster.coordination.memory import MemoryCoordination
+from cluster.coordination.protocol import Coordination
+from cluster.settings import Etcd
+from tests.etcd import EtcdCluster, running_cluster
+
+Stores: TypeAlias = tuple[Coordination, Coordination]
+"""Two processes' views of one store."""
+
+
+@pytest.fixture(scope="session")
+def etcd() -> Iterator[EtcdCluster]:
+    """One cluster for all tests."""
+    with running_cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture(params=["memory", "etcd"])
+def place(request: pytest.FixtureRequest) -> Etcd | None:
+    """Settings of keys that no other test has; None: in memory."""
+    if request.param == "memory":
+        return None
+    cluster: EtcdCluster = request.getfixturevalue("etcd")
+    return cluster.settings()
+
+
+@pytest.fixture
+async def stores(place: Etcd | None) -> AsyncIterator[Stores]:
+    if place is None:
+        store = MemoryCoordination()
+        yield store, store
+        return
+    from cluster.coordination.etcd import EtcdCoordination
+
+    here, there = EtcdCoordination(place), EtcdCoordination(place)
+    yield here, there
+    await here.close()
+    await there.close()
+
+
+@pytest.fixture
+def store(stores: Stores) -> Coordination:
+    return stores[0]

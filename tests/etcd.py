@@ -1,0 +1,176 @@
+"""Real etcd on loopback for tests: each member a process that can be killed, stopped and started again."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import secrets
+import shutil
+import signal
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Final
+
+import pytest
+
+from cluster.settings import Etcd
+from deploy.server import HOST, Server, free_port
+from tests import tools
+
+HEARTBEAT_MS: Final = 50
+ELECTION_MS: Final = 500
+_RAM: Final = Path("/dev/shm")
+
+
+@dataclass(frozen=True, slots=True)
+class Certificates:
+    """Files of a certificate authority, and of a certificate for server and client."""
+
+    ca_file: Path
+    certificate_file: Path
+    key_file: Path
+
+
+class EtcdMember(Server):
+    """One member: `start`, `kill`, `signal(SIGSTOP)` and so on, as of every server."""
+
+    PRODUCT: ClassVar[str] = "etcd"
+
+    def __init__(self, folder: Path, tls: Certificates | None) -> None:
+        super().__init__(folder)
+        self.peer_url = f"http://{HOST}:{free_port()}"
+        self._metrics_port = free_port()
+        self._tls = tls
+        self.cluster: dict[str, str] = {}
+        """Name and peer URL of each member."""
+        self.token = ""
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def endpoint(self) -> str:
+        return f"{'https' if self._tls else 'http'}://{self.address}"
+
+    def command(self) -> list[str]:
+        program = tools.etcd()
+        assert program is not None
+        tls = self._tls
+        return [
+            str(program),
+            *("--name", self.name, "--data-dir", str(self.data)),
+            *("--listen-client-urls", self.endpoint, "--advertise-client-urls", self.endpoint),
+            *("--listen-peer-urls", self.peer_url, "--initial-advertise-peer-urls", self.peer_url),
+            *("--listen-metrics-urls", f"http://{HOST}:{self._metrics_port}"),
+            *("--initial-cluster", ",".join(f"{name}={url}" for name, url in self.cluster.items())),
+            *("--initial-cluster-token", self.token),
+            *("--heartbeat-interval", str(HEARTBEAT_MS), "--election-timeout", str(ELECTION_MS)),
+            *("--logger", "zap", "--log-level", "warn"),
+            *(("--cert-file", str(tls.certificate_file), "--key-file", str(tls.key_file)) if tls else ()),
+            *(("--client-cert-auth", "--trusted-ca-file", str(tls.ca_file)) if tls else ()),
+        ]
+
+    def environment(self) -> dict[str, str]:
+        return {"GOMAXPROCS": "1"}
+
+    async def is_ready(self) -> bool:
+        """Whether it knows a leader."""
+        try:
+            reader, writer = await asyncio.open_connection(HOST, self._metrics_port)
+        except OSError:
+            return False
+        try:
+            writer.write(b"GET /health HTTP/1.0\r\n\r\n")
+            return b'"health":"true"' in await reader.read()
+        except OSError:
+            return False
+        finally:
+            writer.close()
+
+    def make_data(self) -> None:
+        self.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+
+class EtcdCluster:
+    """Members that form one cluster."""
+
+    def __init__(self, folder: Path, size: int, tls: Certificates | None) -> None:
+        self.members = []
+        for number in range(size):
+            (folder / f"etcd-{number}").mkdir()
+            self.members.append(EtcdMember(folder / f"etcd-{number}", tls))
+        self._tls = tls
+        self._numbers = itertools.count(1)
+        token = secrets.token_hex(8)
+        for member in self.members:
+            member.token = token
+            member.cluster = {one.name: one.peer_url for one in self.members}
+
+    def settings(self, **changed: object) -> Etcd:
+        """Settings that reach it, with keys that no other test has."""
+        tls = self._tls
+        files = (
+            {"ca_file": tls.ca_file, "certificate_file": tls.certificate_file, "key_file": tls.key_file}
+            if tls
+            else {}
+        )
+        endpoints = tuple(member.endpoint for member in self.members)
+        prefix = f"/test-{next(self._numbers)}/"
+        return Etcd.model_validate({"endpoints": endpoints, "prefix": prefix, **files, **changed})
+
+    async def mend(self) -> None:
+        """Start what does not run, wake what was stopped, and wait until all of them answer."""
+        for member in self.members:
+            member.signal(signal.SIGCONT)
+        await asyncio.gather(*(member.start() for member in self.members if member.pid is None))
+        for member in self.members:
+            while not await member.is_ready():  # noqa: ASYNC110  another process
+                await asyncio.sleep(0.02)
+
+    async def stop(self) -> None:
+        await asyncio.gather(*(member.kill() for member in self.members))
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    """In memory, where it can be: etcd waits for the disk at each write, and tests share theirs."""
+    folder = Path(tempfile.mkdtemp(prefix="atria-etcd-", dir=_RAM if _RAM.is_dir() else None))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+@contextmanager
+def running_cluster(size: int = 3) -> Iterator[EtcdCluster]:
+    """Run a cluster for as long as the context lasts, whatever event loop asks it.
+
+    Skips the test when there is no etcd.
+    """
+    if tools.etcd() is None:
+        pytest.skip("needs etcd (Debian package etcd-server)")
+    with _folder() as folder:
+        cluster = EtcdCluster(folder, size, None)
+        asyncio.run(cluster.mend())
+        try:
+            yield cluster
+        finally:
+            asyncio.run(cluster.stop())
+
+
+@asynccontextmanager
+async def own_cluster(size: int = 1, tls: Certificates | None = None) -> AsyncIterator[EtcdCluster]:
+    """Run a cluster in the test's own event loop; skips the test when there is no etcd."""
+    if tools.etcd() is None:
+        pytest.skip("needs etcd (Debian package etcd-server)")
+    with _folder() as folder:
+        cluster = EtcdCluster(folder, size, tls)
+        try:
+            await cluster.mend()
+            yield cluster
+        finally:
+            await cluster.stop()
