@@ -17,6 +17,25 @@ def visible(announced: Iterable[Member], kind: Kind | None = None) -> list[Membe
     return [newest[key] for key in sorted(newest)]
 
 
+def bridged(shown: Iterable[Member], found: Iterable[Member], *, keep: bool) -> list[Member]:
+    """Return the members to show after what was shown before.
+
+    Parameters
+    ----------
+    shown : iterable of Member
+        What was shown last.
+    found : iterable of Member
+        What the registry has now.
+    keep : bool
+        Whether those that it does not have are still taken to be there: it was away, and they may not have
+        had the time to enter themselves anew.
+    """
+    found = list(found)
+    known = {(member.kind, member.name) for member in found}
+    missing = [member for member in shown if (member.kind, member.name) not in known] if keep else []
+    return visible([*found, *missing])
+
+
 def same_process(before: Member, after: Member) -> None:
     """Check that an announcement goes on to speak of the process it was made for.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from typing import TypeAlias
 
 import pytest
@@ -32,8 +33,9 @@ def place(request: pytest.FixtureRequest) -> Etcd | None:
     return cluster.settings()
 
 
-@pytest.fixture
-async def stores(place: Etcd | None) -> AsyncIterator[Stores]:
+@asynccontextmanager
+async def stores_in(place: Etcd | None) -> AsyncIterator[Stores]:
+    """Open the store at a place."""
     if place is None:
         store = MemoryCoordination()
         yield store, store
@@ -41,9 +43,17 @@ async def stores(place: Etcd | None) -> AsyncIterator[Stores]:
     from cluster.coordination.etcd import EtcdCoordination
 
     here, there = EtcdCoordination(place), EtcdCoordination(place)
-    yield here, there
-    await here.close()
-    await there.close()
+    try:
+        yield here, there
+    finally:
+        await here.close()
+        await there.close()
+
+
+@pytest.fixture
+async def stores(place: Etcd | None) -> AsyncIterator[Stores]:
+    async with stores_in(place) as opened:
+        yield opened
 
 
 @pytest.fixture
