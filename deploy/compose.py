@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from deploy.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from cluster.coordination.protocol import Coordination
     from cluster.coordination.registry import Kind, Member, Registry
     from cluster.settings import Settings
     from storage_node.grid.grid import Grid
@@ -59,11 +60,71 @@ async def running_grid(settings: Settings) -> AsyncIterator[Grid]:
         await running.close()
 
 
-def registry(settings: Settings) -> Registry:
-    """Return how the cluster's processes find each other."""
-    from cluster.coordination.folder import FolderRegistry
+class Cluster(NamedTuple):
+    """What a process shares with the others."""
 
-    return FolderRegistry(settings.members_folder)
+    coordination: Coordination | None
+    """None on one host, which needs none."""
+    registry: Registry
+
+
+@asynccontextmanager
+async def joined(settings: Settings, name: str) -> AsyncIterator[Cluster]:
+    """Be one of the cluster's processes for as long as the context lasts.
+
+    Parameters
+    ----------
+    settings : Settings
+    name : str
+        Of the process: below it, it keeps what it must know when it starts while etcd is away.
+    """
+    store = coordination(settings)
+    if store is None:
+        yield Cluster(None, registry(settings))
+        return
+    from cluster.coordination.leased_registry import grace_s
+    from cluster.coordination.remembered import RememberedRegistry
+
+    remembered = RememberedRegistry(
+        registry(settings, store),
+        settings.remembered_folder / name / "members.json",
+        cold_start_s=settings.etcd.cold_start_s,
+        grace_s=grace_s(settings.etcd.membership_lease_s),
+    )
+    try:
+        yield Cluster(store, remembered)
+    finally:
+        await store.close()
+
+
+def coordination(settings: Settings) -> Coordination | None:
+    """Return the store that the hosts share, to be closed by the caller; None where there is one host."""
+    if not settings.etcd.endpoints:
+        return None
+    from cluster.coordination.etcd import EtcdCoordination
+
+    return EtcdCoordination(settings.etcd)
+
+
+def registry(settings: Settings, store: Coordination | None = None) -> Registry:
+    """Return how the cluster's processes find each other.
+
+    Parameters
+    ----------
+    settings : Settings
+    store : Coordination, optional
+        What `coordination` returned; without it, several hosts need a connection more, which ends with the
+        process.
+    """
+    store = store or coordination(settings)
+    if store is None:
+        from cluster.coordination.folder import FolderRegistry
+
+        return FolderRegistry(settings.members_folder)
+    from cluster.coordination.leased_registry import LeasedRegistry
+
+    etcd = settings.etcd
+    return LeasedRegistry(store, etcd.membership_lease_s, patience_s=etcd.cold_start_s)
 
 
 async def members(settings: Settings, kind: Kind | None = None) -> list[Member]:
@@ -76,7 +137,11 @@ async def members(settings: Settings, kind: Kind | None = None) -> list[Member]:
     """
     from cluster.coordination.registry import RegistryUnavailable
 
+    store = coordination(settings)
     try:
-        return await registry(settings).members(kind)
+        return await registry(settings, store).members(kind)
     except RegistryUnavailable as error:
         raise UserError(f"cannot tell what runs in {settings.data_folder}: {error}") from error
+    finally:
+        if store is not None:
+            await store.close()

@@ -7,8 +7,10 @@ import importlib.metadata
 import os
 from contextlib import aclosing
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from cluster.coordination.leading import Leading
 from cluster.coordination.registry import Address, Member
 from cluster.http import Pages, StatusServer
 from storage_node.upkeep.anti_entropy import AntiEntropy
@@ -21,10 +23,11 @@ from storage_node.upkeep.repair import Repair
 from storage_node.upkeep.scrub import Scrub
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Coroutine, Iterable, Mapping
 
     from cluster.coordination.registry import Registry
     from cluster.settings import Settings
+    from deploy.compose import Cluster
     from deploy.roster import RecordRoster
     from storage_node.grid.grid import Grid
 
@@ -33,7 +36,7 @@ _HOST: Final = "127.0.0.1"
 
 async def run(
     grid: Grid,
-    registry: Registry,
+    cluster: Cluster,
     stop: asyncio.Event,
     *,
     name: str,
@@ -49,10 +52,12 @@ async def run(
     """
     upkeep = settings.upkeep
     anti_entropy = AntiEntropy(grid, upkeep)
-    daemons = (
-        Repair(grid, upkeep),
+    one_at_a_time = (
         Rebuild(grid, roster, header_limit_bytes=settings.limits.header_limit_bytes),
         Fill(grid, upkeep, roster),
+    )
+    daemons = (
+        Repair(grid, upkeep),
         anti_entropy,
         Listing(grid, upkeep),
         Purging(grid, upkeep),
@@ -65,7 +70,7 @@ async def run(
             "name": name,
             "kind": "upkeep",
             "sites": {site: state.to_json() for site, state in grid.health().items()},
-            "rounds": {daemon.rounds.name: daemon.rounds.to_json() for daemon in daemons},
+            "rounds": {daemon.rounds.name: daemon.rounds.to_json() for daemon in (*one_at_a_time, *daemons)},
         }
 
     def not_ready() -> str | None:
@@ -83,14 +88,37 @@ async def run(
         datetime.now(UTC),
     )
     try:
-        async with asyncio.TaskGroup() as tasks, await registry.announce(member):
+        async with asyncio.TaskGroup() as tasks, await cluster.registry.announce(member):
             working = [tasks.create_task(daemon.run_forever()) for daemon in daemons]
-            working.append(tasks.create_task(_look_after_the_dead(registry, anti_entropy)))
+            working.append(tasks.create_task(_look_after_the_dead(cluster.registry, anti_entropy)))
+            filling = partial(_run_all, one_at_a_time)
+            if cluster.coordination is None:
+                working.append(tasks.create_task(filling()))
+            else:
+                leading = Leading(cluster.coordination, "fill", name, settings.etcd.membership_lease_s)
+                working.append(tasks.create_task(leading.run()))
+                working.append(tasks.create_task(_unless_another_leads(leading, filling)))
             await stop.wait()
             for task in working:
                 task.cancel()
     finally:
         await server.close()
+
+
+async def _run_all(daemons: Iterable[Fill | Rebuild]) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        for daemon in daemons:
+            tasks.create_task(daemon.run_forever())
+
+
+async def _unless_another_leads(leading: Leading, work: Callable[[], Coroutine[None, None, None]]) -> None:
+    """Do work that one is enough for. With etcd away all do it: that costs a little, and copies are made."""
+    while True:
+        await leading.until(stands_back=False)
+        async with asyncio.TaskGroup() as tasks:
+            working = tasks.create_task(work())
+            await leading.until(stands_back=True)
+            working.cancel()
 
 
 async def _look_after_the_dead(registry: Registry, anti_entropy: AntiEntropy) -> None:

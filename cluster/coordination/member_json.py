@@ -25,6 +25,27 @@ def decode(data: bytes) -> Member:
     return _adapter().validate_json(data)
 
 
+def encode_all(members: list[Member]) -> bytes:
+    """Return members as JSON."""
+    return _list_adapter().dump_json(members, indent=1)
+
+
+def decode_all(data: bytes) -> list[Member]:
+    """Return the members that were encoded.
+
+    Raises
+    ------
+    ValueError
+        It is no list of members.
+    """
+    return _list_adapter().validate_json(data)
+
+
 @cache
 def _adapter() -> TypeAdapter[Member]:
     return TypeAdapter(Member)
+
+
+@cache
+def _list_adapter() -> TypeAdapter[list[Member]]:
+    return TypeAdapter(list[Member])

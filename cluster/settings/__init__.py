@@ -141,6 +141,11 @@ class Settings(Table):
         """Where the processes of a one-host cluster announce themselves."""
         return self.data_folder / "members"
 
+    @property
+    def remembered_folder(self) -> Path:
+        """Where each process of several hosts keeps what it starts with when etcd is away."""
+        return self.data_folder / "remembered"
+
 
 def _default_site(folder: Path, name: str) -> Site:
     root = folder / f"site-{name}"

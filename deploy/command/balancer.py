@@ -16,10 +16,16 @@ def command(
     name: options.Name = "balancer",
 ) -> None:
     """Run one balancer: the front door that all modalities call."""
+    import asyncio
+
     from balancer.main import run
     from deploy import compose
     from deploy.process import serve
 
     settings = Overrides(config, data, host, dicom_port, http_port, ae_title).settings()
-    registry = compose.registry(settings)
-    serve(settings, name, lambda stop: run(settings, registry, stop, name=name))
+
+    async def body(stop: asyncio.Event) -> None:
+        async with compose.joined(settings, name) as cluster:
+            await run(settings, cluster.registry, stop, name=name)
+
+    serve(settings, name, body)

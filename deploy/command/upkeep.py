@@ -17,7 +17,7 @@ def command(
 ) -> None:
     """Run one upkeep process: it brings sites that were away up to date, and looks after every copy.
 
-    Any number may run at once.
+    Any number may run at once: one of them fills sites, the others look after the rest with it.
     """
     import asyncio
 
@@ -29,10 +29,10 @@ def command(
     settings = Overrides(config, data, host, dicom_port, http_port, ae_title).settings()
 
     async def body(stop: asyncio.Event) -> None:
-        async with compose.running_grid(settings) as grid:
+        async with compose.joined(settings, name) as cluster, compose.running_grid(settings) as grid:
             await run(
                 grid,
-                compose.registry(settings),
+                cluster,
                 stop,
                 name=name,
                 settings=settings,

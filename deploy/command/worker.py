@@ -28,7 +28,7 @@ def command(
     settings = Overrides(config, data, host, dicom_port, http_port, ae_title).settings()
 
     async def body(stop: asyncio.Event) -> None:
-        async with compose.running_grid(settings) as grid:
-            await run(settings, grid, compose.registry(settings), stop, name=name)
+        async with compose.joined(settings, name) as cluster, compose.running_grid(settings) as grid:
+            await run(settings, grid, cluster.registry, stop, name=name)
 
     serve(settings, name, body)
