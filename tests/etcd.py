@@ -79,15 +79,21 @@ class EtcdMember(Server):
 
     async def is_ready(self) -> bool:
         """Whether it knows a leader."""
+        return b'"health":"true"' in await self._page("/health")
+
+    async def leads(self) -> bool:
+        return b"\netcd_server_is_leader 1\n" in await self._page("/metrics")
+
+    async def _page(self, path: str) -> bytes:
         try:
             reader, writer = await asyncio.open_connection(HOST, self._metrics_port)
         except OSError:
-            return False
+            return b""
         try:
-            writer.write(b"GET /health HTTP/1.0\r\n\r\n")
-            return b'"health":"true"' in await reader.read()
+            writer.write(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+            return await reader.read()
         except OSError:
-            return False
+            return b""
         finally:
             writer.close()
 
@@ -121,6 +127,12 @@ class EtcdCluster:
         endpoints = tuple(member.endpoint for member in self.members)
         prefix = f"/test-{next(self._numbers)}/"
         return Etcd.model_validate({"endpoints": endpoints, "prefix": prefix, **files, **changed})
+
+    async def leader(self) -> EtcdMember:
+        """The member that leads the others: all of them must run."""
+        leading = [member for member in self.members if await member.leads()]
+        assert len(leading) == 1
+        return leading[0]
 
     async def mend(self) -> None:
         """Start what does not run, wake what was stopped, and wait until all of them answer."""

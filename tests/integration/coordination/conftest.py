@@ -1,0 +1,51 @@
+"""One etcd cluster for these tests, mended after each, and clients of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import TypeAlias
+
+import pytest
+
+from cluster.coordination.etcd import EtcdCoordination
+from tests.etcd import EtcdCluster, EtcdMember, running_cluster
+
+Open: TypeAlias = Callable[..., EtcdCoordination]
+"""Makes a client with the same keys as the others, which is closed in the end."""
+
+
+@pytest.fixture(scope="session")
+def one_for_all() -> Iterator[EtcdCluster]:
+    with running_cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def etcd(one_for_all: EtcdCluster) -> Iterator[EtcdCluster]:
+    yield one_for_all
+    asyncio.run(one_for_all.mend())
+
+
+@pytest.fixture
+async def opened(etcd: EtcdCluster) -> AsyncIterator[Open]:
+    clients: list[EtcdCoordination] = []
+    settings = etcd.settings()
+
+    def make(*first: EtcdMember | str, **changed: object) -> EtcdCoordination:
+        endpoints = [one if isinstance(one, str) else one.endpoint for one in first]
+        endpoints += [endpoint for endpoint in settings.endpoints if endpoint not in endpoints]
+        client = EtcdCoordination(
+            settings.model_copy(update={"endpoints": tuple(endpoints), **changed}),
+        )
+        clients.append(client)
+        return client
+
+    yield make
+    for client in clients:
+        await client.close()
+
+
+@pytest.fixture
+def store(opened: Open) -> EtcdCoordination:
+    return opened()
