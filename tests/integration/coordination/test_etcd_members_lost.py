@@ -32,27 +32,19 @@ async def timed(step: Awaitable[T]) -> tuple[T, float]:
 
 @pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP])
 async def test_requests_go_on_at_another_member(
-    etcd: EtcdCluster, store: EtcdCoordination, fault: signal.Signals
+    etcd: EtcdCluster, opened: Open, fault: signal.Signals
 ) -> None:
     """A member that hangs costs one time limit, once; one that died costs nothing to speak of."""
     leader = await etcd.leader()
     first = next(member for member in etcd.members if member is not leader)
-    others = [member for member in etcd.members if member is not first]
-    store = EtcdCoordination(
-        etcd.settings().model_copy(
-            update={"endpoints": (first.endpoint, *(other.endpoint for other in others))}
-        )
-    )
-    try:
-        await store.put("a", b"1")
-        first.signal(fault)
-        revision, took_s = await timed(store.put("a", b"2"))
-        assert took_s < (TIMEOUT_S if fault == signal.SIGSTOP else 0) + SLACK_S
-        entries, took_s = await timed(store.read("a"))
-        assert entries.entries["a"].changed == revision
-        assert took_s < SLACK_S / 2
-    finally:
-        await store.close()
+    store = opened(first)
+    await store.put("a", b"1")
+    first.signal(fault)
+    revision, took_s = await timed(store.put("a", b"2"))
+    assert took_s < (TIMEOUT_S if fault == signal.SIGSTOP else 0) + SLACK_S
+    snapshot, took_s = await timed(store.read("a"))
+    assert snapshot.entries["a"].changed == revision
+    assert took_s < SLACK_S / 2
 
 
 @pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP])
@@ -95,8 +87,7 @@ async def test_a_watch_goes_on_at_another_member_and_misses_nothing(
     async with aclosing(store.watch("w/", start)) as watch, asyncio.timeout(20):
         seen = list(await anext(watch))
         etcd.members[0].signal(fault)
-        for number in range(5):
-            revisions.append(await writer.put("w/a", b"%d" % number))
+        revisions += [await writer.put("w/a", b"%d" % number) for number in range(5)]
         last = time.monotonic()
         while len(seen) < len(revisions):
             seen += await anext(watch)
