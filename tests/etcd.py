@@ -10,28 +10,21 @@ import signal
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Final
 
+import grpc.aio
 import pytest
+from pyetcd import etcdrpc
 
 from cluster.settings import Etcd
 from deploy.server import HOST, Server, free_port
 from tests import tools
+from tests.certificates import Authority
 
 HEARTBEAT_MS: Final = 50
 ELECTION_MS: Final = 500
 _RAM: Final = Path("/dev/shm")
-
-
-@dataclass(frozen=True, slots=True)
-class Certificates:
-    """Files of a certificate authority, and of a certificate for server and client."""
-
-    ca_file: Path
-    certificate_file: Path
-    key_file: Path
 
 
 class EtcdMember(Server):
@@ -39,11 +32,11 @@ class EtcdMember(Server):
 
     PRODUCT: ClassVar[str] = "etcd"
 
-    def __init__(self, folder: Path, tls: Certificates | None) -> None:
+    def __init__(self, folder: Path, authority: Authority | None) -> None:
         super().__init__(folder)
         self.peer_url = f"http://{HOST}:{free_port()}"
         self._metrics_port = free_port()
-        self._tls = tls
+        self._authority = authority
         self.cluster: dict[str, str] = {}
         """Name and peer URL of each member."""
         self.token = ""
@@ -54,12 +47,11 @@ class EtcdMember(Server):
 
     @property
     def endpoint(self) -> str:
-        return f"{'https' if self._tls else 'http'}://{self.address}"
+        return f"{'https' if self._authority else 'http'}://{self.address}"
 
     def command(self) -> list[str]:
         program = tools.etcd()
         assert program is not None
-        tls = self._tls
         return [
             str(program),
             *("--name", self.name, "--data-dir", str(self.data)),
@@ -70,9 +62,17 @@ class EtcdMember(Server):
             *("--initial-cluster-token", self.token),
             *("--heartbeat-interval", str(HEARTBEAT_MS), "--election-timeout", str(ELECTION_MS)),
             *("--logger", "zap", "--log-level", "warn"),
-            *(("--cert-file", str(tls.certificate_file), "--key-file", str(tls.key_file)) if tls else ()),
-            *(("--client-cert-auth", "--trusted-ca-file", str(tls.ca_file)) if tls else ()),
+            *self._tls(),
         ]
+
+    def _tls(self) -> tuple[str, ...]:
+        if self._authority is None:
+            return ()
+        pair = self._authority.pair(self.name)
+        return (
+            *("--cert-file", str(pair.certificate_file), "--key-file", str(pair.key_file)),
+            *("--client-cert-auth", "--trusted-ca-file", str(self._authority.file)),
+        )
 
     def environment(self) -> dict[str, str]:
         return {"GOMAXPROCS": "1"}
@@ -104,12 +104,11 @@ class EtcdMember(Server):
 class EtcdCluster:
     """Members that form one cluster."""
 
-    def __init__(self, folder: Path, size: int, tls: Certificates | None) -> None:
+    def __init__(self, folder: Path, size: int, authority: Authority | None) -> None:
         self.members = []
         for number in range(size):
             (folder / f"etcd-{number}").mkdir()
-            self.members.append(EtcdMember(folder / f"etcd-{number}", tls))
-        self._tls = tls
+            self.members.append(EtcdMember(folder / f"etcd-{number}", authority))
         self._numbers = itertools.count(1)
         token = secrets.token_hex(8)
         for member in self.members:
@@ -117,16 +116,17 @@ class EtcdCluster:
             member.cluster = {one.name: one.peer_url for one in self.members}
 
     def settings(self, **changed: object) -> Etcd:
-        """Settings that reach it, with keys that no other test has."""
-        tls = self._tls
-        files = (
-            {"ca_file": tls.ca_file, "certificate_file": tls.certificate_file, "key_file": tls.key_file}
-            if tls
-            else {}
-        )
+        """Settings that reach it, with keys that no other test has; what it asks for is to be added."""
         endpoints = tuple(member.endpoint for member in self.members)
         prefix = f"/test-{next(self._numbers)}/"
-        return Etcd.model_validate({"endpoints": endpoints, "prefix": prefix, **files, **changed})
+        return Etcd.model_validate({"endpoints": endpoints, "prefix": prefix, **changed})
+
+    async def compact(self, revision: int) -> None:
+        """Forget what was before a revision."""
+        member = next(member for member in self.members if member.pid is not None)
+        async with grpc.aio.insecure_channel(str(member.address)) as channel:
+            request = etcdrpc.CompactionRequest(revision=revision, physical=True)
+            await etcdrpc.KVStub(channel).Compact(request)
 
     async def leader(self) -> EtcdMember:
         """The member that leads the others: all of them must run."""
@@ -142,6 +142,13 @@ class EtcdCluster:
         for member in self.members:
             while not await member.is_ready():  # noqa: ASYNC110  another process
                 await asyncio.sleep(0.02)
+
+    async def start_over(self) -> None:
+        """Lose everything, and begin again with nothing."""
+        await self.stop()
+        for member in self.members:
+            shutil.rmtree(member.data)
+        await self.mend()
 
     async def stop(self) -> None:
         await asyncio.gather(*(member.kill() for member in self.members))
@@ -175,12 +182,12 @@ def running_cluster(size: int = 3) -> Iterator[EtcdCluster]:
 
 
 @asynccontextmanager
-async def own_cluster(size: int = 1, tls: Certificates | None = None) -> AsyncIterator[EtcdCluster]:
+async def own_cluster(size: int = 1, authority: Authority | None = None) -> AsyncIterator[EtcdCluster]:
     """Run a cluster in the test's own event loop; skips the test when there is no etcd."""
     if tools.etcd() is None:
         pytest.skip("needs etcd (Debian package etcd-server)")
     with _folder() as folder:
-        cluster = EtcdCluster(folder, size, tls)
+        cluster = EtcdCluster(folder, size, authority)
         try:
             await cluster.mend()
             yield cluster
