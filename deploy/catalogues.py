@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
-from deploy.durable import sync, sync_above
+from cluster.durable import sync, sync_above
 from deploy.errors import UserError
 
 if TYPE_CHECKING:

@@ -9,10 +9,14 @@ from deploy.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
 
     from cluster.coordination.protocol import Coordination
     from cluster.coordination.registry import Kind, Member, Registry
     from cluster.settings import Settings
+    from cluster.settings.live import LiveSettings
+    from cluster.settings_store.protocol import SettingsStore
     from storage_node.grid.grid import Grid
     from storage_node.grid.sites import GridSite
 
@@ -145,3 +149,41 @@ async def members(settings: Settings, kind: Kind | None = None) -> list[Member]:
     finally:
         if store is not None:
             await store.close()
+
+
+def settings_store(settings: Settings, file: Path, coordination: Coordination | None) -> SettingsStore:
+    """Return where the cluster keeps the settings that its hosts share.
+
+    Parameters
+    ----------
+    settings : Settings
+    file : Path
+        The settings file (`Overrides.file`): on one host they are kept there.
+    coordination : Coordination or None
+        What several hosts agree by.
+    """
+    from cluster.settings import shared
+    from cluster.settings_store.coordinated import CoordinatedSettings
+    from deploy.command.who import account
+    from deploy.settings_file import FileSettings
+    from deploy.settings_live import KeptSettings
+
+    if coordination is None:
+        return FileSettings(file, settings.data_folder)
+    kept = KeptSettings(settings.data_folder).read()
+    why = "as the settings file had it" if kept is None else "as this host saw it last"
+    return CoordinatedSettings(coordination, kept or shared.of(settings), by=account(), why=why)
+
+
+def live(
+    settings: Settings, file: Path, coordination: Coordination | None
+) -> AbstractAsyncContextManager[LiveSettings]:
+    """Follow the settings that the cluster's hosts share, as `settings_store` finds them.
+
+    Where several hosts share them and nobody answers in time, what this host saw last holds.
+    """
+    from deploy.settings_live import KeptSettings, following
+
+    store = settings_store(settings, file, coordination)
+    kept = None if coordination is None else KeptSettings(settings.data_folder)
+    return following(settings, store, kept, cold_start_s=settings.etcd.cold_start_s)

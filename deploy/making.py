@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from cluster.durable import sync_above
 from cluster.nouns import SiteIdentity
 from deploy import adoption, catalogues, record, sites
-from deploy.durable import sync_above
 from deploy.errors import UserError
 from deploy.record import SiteRecord
 

@@ -14,8 +14,8 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
+from cluster.durable import replace_durably
 from deploy import pages
-from deploy.durable import replace_durably
 from deploy.errors import UserError
 from deploy.server import Server
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from deploy.errors import UserError
 
@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cluster.settings import Settings
+
+FILE: Final = "atria.toml"
+"""The settings file of a data folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,20 @@ class Overrides:
     http_port: int | None = None
     ae_title: str | None = None
     workers: int | None = None
+
+    @property
+    def file(self) -> Path:
+        """The settings file: that which was named, or else the data folder's own, which need not be there."""
+        if self.config is not None:
+            return self.config.expanduser()
+        return self._data_folder / FILE
+
+    @property
+    def _data_folder(self) -> Path:
+        from cluster.settings import Settings
+
+        folder: Path = self.data or Settings.model_fields["data_folder"].default
+        return folder.expanduser().absolute()
 
     def settings(self) -> Settings:
         """Read the settings file, with the command line above it.
@@ -43,14 +60,16 @@ class Overrides:
     def _load(self, **more: object) -> Settings:
         from cluster.settings import SettingsError, load
 
-        top = _given(data_folder=self.data, workers=self.workers)
+        # The data folder that has a settings file of its own is the one that it was found in.
+        data = self._data_folder if self.config is None else self.data
+        top = _given(data_folder=data, workers=self.workers)
         tables = {
             "dicom": _given(host=self.host, port=self.dicom_port, ae_title=self.ae_title),
             "http": _given(host=self.host, port=self.http_port),
         }
         try:
             return load(
-                self.config and self.config.expanduser(),
+                self.file if self.config is not None or self.file.exists() else None,
                 **top,
                 **more,
                 **{name: table for name, table in tables.items() if table},

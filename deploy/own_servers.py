@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from deploy.durable import replace_durably
+from cluster.durable import replace_durably
 from deploy.errors import UserError
 from deploy.server import Server, free_port, is_free
 

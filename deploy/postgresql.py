@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
+from cluster.durable import replace_durably, sync
 from deploy import postgresql_programs as programs
-from deploy.durable import replace_durably, sync
 from deploy.errors import UserError
 from deploy.server import HOST, STOP_TIMEOUT_S, Server
 

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from cluster.durable import replace_durably
 from cluster.nouns import Membership, SiteIdentity
-from deploy.durable import replace_durably
 from deploy.errors import UserError
 
 if TYPE_CHECKING:

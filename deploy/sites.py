@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cluster.durable import sync_above
 from deploy import catalogues
-from deploy.durable import sync_above
 
 if TYPE_CHECKING:
     from cluster.nouns import Membership, SiteIdentity

@@ -16,8 +16,9 @@ from cluster.settings.coordination import Etcd
 from cluster.settings.dicom import Destination, Dicom, Http, Peer
 from cluster.settings.front_door import Link, Probing, Route, Service, Tls, TlsMode, Worker
 from cluster.settings.limits import Changes, Deletion, Limits, Resend, Upkeep, UpperLayer, Writing
+from cluster.settings.shared import SharedSettings
 from cluster.settings.site import Site
-from cluster.settings.values import MIB, AeTitle, Seconds, SettingsError, SiteName, Table
+from cluster.settings.values import MIB, AeTitle, Seconds, SettingsError, SiteName, worded
 
 __all__ = [
     "MIB",
@@ -37,6 +38,7 @@ __all__ = [
     "Service",
     "Settings",
     "SettingsError",
+    "SharedSettings",
     "Site",
     "SiteName",
     "Tls",
@@ -46,11 +48,12 @@ __all__ = [
     "Worker",
     "Writing",
     "load",
+    "loads",
 ]
 
 
-class Settings(Table):
-    """Everything that a process needs to know."""
+class Settings(SharedSettings):
+    """Everything that a process needs to know: what all hosts share, and what is this one's own."""
 
     data_folder: Path = Path("~/.local/share/atria")
     """Where a one-host cluster keeps its sites, unless `sites` names others, and its run-time state."""
@@ -68,7 +71,6 @@ class Settings(Table):
     dicom: Dicom = Dicom()
     http: Http = Http()
     upper_layer: UpperLayer = UpperLayer()
-    limits: Limits = Limits()
     writing: Writing = Writing()
     upkeep: Upkeep = Upkeep()
     changes: Changes = Changes()
@@ -76,9 +78,6 @@ class Settings(Table):
     minio_binary: Path | None = None
     """MinIO's program, for `atria up --sites minio`; found in `servers/` or PATH when it is not set."""
     sites: tuple[Site, ...] = ()
-    destinations: tuple[Destination, ...] = ()
-    peers: tuple[Peer, ...] = ()
-    routes: tuple[Route, ...] = ()
 
     @model_validator(mode="after")
     def _resolve(self) -> Self:
@@ -95,9 +94,6 @@ class Settings(Table):
         ):
             if len(set(found)) != len(found):
                 raise ValueError(f"sites: each needs {what} of its own, found {', '.join(found)}")
-        titles = [peer.ae_title for peer in self.peers]
-        if len(set(titles)) != len(titles):
-            raise ValueError(f"peers: each needs an ae_title of its own, found {', '.join(titles)}")
         if self.site is not None and self.site not in {site.name for site in self.sites}:
             raise ValueError(
                 f"site: expected one of {', '.join(s.name for s in self.sites)}, found {self.site}"
@@ -167,14 +163,30 @@ def load(file: Path | None, **overrides: object) -> Settings:
     SettingsError
         The file is not there, is no TOML, or holds a key or value that is not expected.
     """
-    values: dict[str, object] = {}
-    if file is not None:
-        try:
-            values = tomllib.loads(file.read_text("utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise SettingsError(f"{file}: cannot be read: {error}") from error
-        except tomllib.TOMLDecodeError as error:
-            raise SettingsError(f"{file}: is not TOML: {error}") from error
+    if file is None:
+        return loads("", **overrides)
+    try:
+        text = file.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{file}: cannot be read: {error}") from error
+    try:
+        return loads(text, **overrides)
+    except SettingsError as error:
+        raise SettingsError(f"{file}: {error}") from error
+
+
+def loads(text: str, **overrides: object) -> Settings:
+    """Read settings from the text of a file, as `load` does.
+
+    Raises
+    ------
+    SettingsError
+        It is no TOML, or holds a key or value that is not expected.
+    """
+    try:
+        values: dict[str, object] = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"is not TOML: {error}") from error
     for key, value in overrides.items():
         table = values.get(key, {})
         if not isinstance(value, dict):
@@ -184,16 +196,4 @@ def load(file: Path | None, **overrides: object) -> Settings:
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
-        raise SettingsError(f"{file}: {_first(error)}" if file else _first(error)) from error
-
-
-def _first(error: ValidationError) -> str:
-    details = error.errors()[0]
-    where = ".".join(str(part) for part in details["loc"])
-    if details["type"] == "extra_forbidden":
-        return f"{where}: there is no such setting"
-    said = details["msg"].removeprefix("Value error, ")
-    if said.startswith("Input should be "):
-        said = f"expected {said.removeprefix('Input should be ')}, found {details['input']!r}"
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return f"{where}: {said}{more}" if where else f"{said}{more}"
+        raise SettingsError(worded(error)) from error

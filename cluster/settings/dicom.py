@@ -31,12 +31,9 @@ class Peer(Table):
     """Whether it finds and retrieves what was rejected for quality reasons, too (IHE RAD IOCM)."""
 
 
-class Dicom(Table):
-    """The DICOM side of the cluster."""
+class SharedDicom(Table):
+    """How the cluster speaks DICOM, whichever of its hosts is called."""
 
-    ae_title: AeTitle = "ATRIA"
-    host: str = "127.0.0.1"
-    port: Port = 11112
     check_called_ae_title: bool = False
     """Reject associations to another called AE title: 1/1/7 (PS3.8 9.3.4)."""
     check_calling_ae_title: bool = False
@@ -48,6 +45,14 @@ class Dicom(Table):
     the query when it is not set."""
     lenient_levels: bool = False
     """Whether queries may leave out the unique keys of upper levels; else they fail with 0xA900."""
+
+
+class Dicom(SharedDicom):
+    """The DICOM side of the cluster."""
+
+    ae_title: AeTitle = "ATRIA"
+    host: str = "127.0.0.1"
+    port: Port = 11112
 
 
 class Http(Table):

@@ -27,7 +27,10 @@ class UpperLayer(Table):
 
 
 class Limits(Table):
-    """What one process takes upon itself at most: a worker, where no other is named."""
+    """What one process takes upon itself at most: a worker, where no other is named.
+
+    A change holds from the next association or request on, where nothing else is said.
+    """
 
     associations: Annotated[int, Field(gt=0)] = 200
     """Associations at once; the next one is rejected: 2/3/2 (PS3.8 9.3.4)."""
@@ -44,7 +47,8 @@ class Limits(Table):
     memory_limit_bytes: Annotated[int, Field(ge=MIB)] = 16 * MIB
     """Largest instance that is held in memory; a larger one is streamed to the sites as it arrives."""
     held_bytes: Bytes = 512 * MIB
-    """Memory for instances of more than 1 MiB that arrive at once; who finds none left is made to wait."""
+    """Memory for instances of more than 1 MiB that arrive at once; who finds none left is made to wait. A
+    change holds for processes that start after it."""
     command_set_limit_bytes: Bytes = 64 * 1024
     identifier_limit_bytes: Bytes = MIB
     """Largest Identifier of a query."""

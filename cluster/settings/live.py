@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from cluster.settings import Settings
 
 
@@ -16,6 +18,7 @@ class LiveSettings:
 
     def __init__(self, settings: Settings) -> None:
         self._now = settings
+        self._followers: list[Callable[[Settings], None]] = []
 
     @property
     def now(self) -> Settings:
@@ -25,3 +28,10 @@ class LiveSettings:
     def change(self, settings: Settings) -> None:
         """Let other settings hold from now on."""
         self._now = settings
+        for follower in self._followers:
+            follower(settings)
+
+    def follow(self, follower: Callable[[Settings], None]) -> None:
+        """Tell what holds, at once and whenever it was changed: for what cannot ask by itself."""
+        self._followers.append(follower)
+        follower(self._now)

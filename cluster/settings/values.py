@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from cluster.dicom.character_sets import repertoire
 
@@ -44,10 +44,23 @@ MIB = 1024 * 1024
 
 
 class SettingsError(Exception):
-    """A settings file that cannot be used; the message is one line for the operator."""
+    """Settings that cannot be used; the message is one line for the operator."""
 
 
 class Table(BaseModel):
     """A table of the file. A key that it does not know is a mistake."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def worded(error: ValidationError) -> str:
+    """Return the first mistake in one line: the key, and what was expected there."""
+    details = error.errors()[0]
+    where = ".".join(str(part) for part in details["loc"])
+    if details["type"] == "extra_forbidden":
+        return f"{where}: there is no such setting"
+    said = details["msg"].removeprefix("Value error, ")
+    if said.startswith("Input should be "):
+        said = f"expected {said.removeprefix('Input should be ')}, found {details['input']!r}"
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return f"{where}: {said}{more}" if where else f"{said}{more}"

@@ -1,0 +1,1 @@
+"""Where the shared settings are kept, and how processes follow them."""
