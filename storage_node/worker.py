@@ -22,17 +22,19 @@ if TYPE_CHECKING:
 
     from cluster.coordination.registry import Registry
     from cluster.settings import Settings
+    from cluster.settings.live import LiveSettings
     from storage_node.grid.grid import Grid
 
 log = structlog.get_logger()
 
 
-async def run(settings: Settings, grid: Grid, registry: Registry, stop: asyncio.Event, *, name: str) -> None:
+async def run(live: LiveSettings, grid: Grid, registry: Registry, stop: asyncio.Event, *, name: str) -> None:
     """Serve until asked to stop; then let running associations finish, and return.
 
     Parameters
     ----------
-    settings : Settings
+    live : LiveSettings
+        The shared ones among them hold from when they are changed on.
     grid : Grid
         Started by the caller, and closed by it.
     registry : Registry
@@ -49,14 +51,16 @@ async def run(settings: Settings, grid: Grid, registry: Registry, stop: asyncio.
     RegistryUnavailable
         The worker cannot announce itself.
     """
-    policy = AcceptancePolicy(
-        ae_title=settings.dicom.ae_title,
-        check_called_ae_title=settings.dicom.check_called_ae_title,
-        accept_unknown_storage=settings.dicom.accept_unknown_storage,
-        max_associations=settings.limits.associations,
+    settings = live.now
+    services = Services(live, grid)
+    acceptor = Acceptor(
+        policy(settings), settings.upper_layer_limits, services.serve, preface=proxy_protocol.parse
     )
-    services = Services(settings, grid)
-    acceptor = Acceptor(policy, settings.upper_layer_limits, services.serve, preface=proxy_protocol.parse)
+
+    def admit(now: Settings) -> None:
+        acceptor.policy, acceptor.limits = policy(now), now.upper_layer_limits
+
+    live.follow(admit)
 
     async def status() -> Mapping[str, object]:
         return {
@@ -97,3 +101,17 @@ async def run(settings: Settings, grid: Grid, registry: Registry, stop: asyncio.
         await acceptor.drain(0)
         await pages.close()
     log.info("worker.stopped")
+
+
+def policy(settings: Settings) -> AcceptancePolicy:
+    """Return what a worker takes."""
+    dicom = settings.dicom
+    # The cluster itself calls to see whether a worker is well.
+    known = settings.known_aes | {dicom.ae_title} if dicom.check_calling_ae_title else None
+    return AcceptancePolicy(
+        ae_title=dicom.ae_title,
+        check_called_ae_title=dicom.check_called_ae_title,
+        calling_ae_titles=known,
+        accept_unknown_storage=dicom.accept_unknown_storage,
+        max_associations=settings.limits.associations,
+    )

@@ -1,45 +1,88 @@
-"""The keys below a prefix, as they are now and after each change, through outages of the store."""
+"""What is below a prefix of the store, now and after each change, however often the store is away."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Final
 
 import structlog
 
-from cluster.coordination.protocol import Compacted, Coordination, CoordinationUnavailable, Snapshot
-
-_FIRST_PAUSE_S: Final = 0.1
-_LAST_PAUSE_S: Final = 2.0
+from cluster.coordination.protocol import (
+    Change,
+    Compacted,
+    Coordination,
+    CoordinationUnavailable,
+    Entry,
+    Snapshot,
+)
 
 log = structlog.get_logger()
 
+_FIRST_PAUSE_S: Final = 0.1
+_LONGEST_PAUSE_S: Final = 2.0
+
 
 async def follow(coordination: Coordination, prefix: str) -> AsyncGenerator[Snapshot]:
-    """Yield all keys that begin with `prefix`: at once, and after each change."""
+    """Yield the present state at once, then the state after each change.
+
+    Neither ends nor raises while the store is away: it says so in the log, once for each outage, tries
+    again, and goes on with the state that it finds then. So what was yielded last always becomes the truth.
+
+    Parameters
+    ----------
+    coordination : Coordination
+    prefix : str
+        What the keys begin with.
+    """
+    async with aclosing(sightings(coordination, prefix)) as seen:
+        async for snapshot in seen:
+            if snapshot is not None:
+                yield snapshot
+
+
+async def sightings(coordination: Coordination, prefix: str) -> AsyncGenerator[Snapshot | None]:
+    """Do what `follow` does, and yield None besides when the store goes out of sight."""
     pause_s = _FIRST_PAUSE_S
-    said = False
+    away = False
     while True:
         try:
-            snapshot = await coordination.read(prefix)
-            yield snapshot
-            pause_s, said = _FIRST_PAUSE_S, False
-            entries = dict(snapshot.entries)
-            async with aclosing(coordination.watch(prefix, snapshot.revision)) as watching:
-                async for changes in watching:
-                    for change in changes:
-                        if change.entry is None:
-                            entries.pop(change.key, None)
-                        else:
-                            entries[change.key] = change.entry
-                    yield Snapshot(changes[-1].revision, dict(entries))
-        except Compacted:
-            continue
+            async with aclosing(_until_it_is_away(coordination, prefix)) as states:
+                async for snapshot in states:
+                    if away:
+                        log.info("coordination.back", prefix=prefix)
+                    pause_s, away = _FIRST_PAUSE_S, False
+                    yield snapshot
         except CoordinationUnavailable as error:
-            if not said:
-                log.warning("coordination.unavailable", prefix=prefix, why=str(error))
-                said = True
+            if not away:
+                log.warning("coordination.away", prefix=prefix, error=str(error))
+                away = True
+                yield None
             await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, _LAST_PAUSE_S)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+
+async def _until_it_is_away(coordination: Coordination, prefix: str) -> AsyncGenerator[Snapshot]:
+    """Yield state after state, reading all of it anew where the history that leads on from it is no more."""
+    while True:
+        snapshot = await coordination.read(prefix)
+        yield snapshot
+        try:
+            async with aclosing(coordination.watch(prefix, snapshot.revision)) as watch:
+                async for changes in watch:
+                    snapshot = _changed(snapshot, changes)
+                    yield snapshot
+        except Compacted as error:
+            log.info("coordination.read_anew", prefix=prefix, reason=str(error))
+
+
+def _changed(snapshot: Snapshot, changes: Sequence[Change]) -> Snapshot:
+    entries: dict[str, Entry] = dict(snapshot.entries)
+    for change in changes:
+        if change.entry is None:
+            entries.pop(change.key, None)
+        else:
+            entries[change.key] = change.entry
+    ordered: Mapping[str, Entry] = dict(sorted(entries.items()))
+    return Snapshot(changes[-1].revision, ordered)

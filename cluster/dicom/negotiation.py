@@ -73,6 +73,8 @@ class AcceptancePolicy:
 
     ae_title: str
     check_called_ae_title: bool = False
+    calling_ae_titles: frozenset[str] | None = None
+    """Who may call; None: everybody."""
     accept_unknown_storage: bool = True
     """Whether an abstract syntax that is no known service is taken as storage, known or not."""
     max_associations: int = 200
@@ -152,6 +154,8 @@ def _rejection(request: AssociateRQ, policy: AcceptancePolicy, associations: int
         return AssociateRJ(result=1, source=1, reason=2)
     if policy.check_called_ae_title and request.called_ae != policy.ae_title:
         return AssociateRJ(result=1, source=1, reason=7)
+    if policy.calling_ae_titles is not None and request.calling_ae not in policy.calling_ae_titles:
+        return AssociateRJ(result=1, source=1, reason=3)
     takes = request.user_information.max_pdu_length_bytes
     if not request.contexts or 0 < takes <= PDV_OVERHEAD_BYTES:
         return AssociateRJ(result=1, source=1, reason=1)

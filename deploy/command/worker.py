@@ -25,10 +25,15 @@ def command(
     from deploy.process import serve
     from storage_node.worker import run
 
-    settings = Overrides(config, data, host, dicom_port, http_port, ae_title).settings()
+    overrides = Overrides(config, data, host, dicom_port, http_port, ae_title)
+    settings = overrides.settings()
 
     async def body(stop: asyncio.Event) -> None:
-        async with compose.joined(settings, name) as cluster, compose.running_grid(settings) as grid:
-            await run(settings, grid, cluster.registry, stop, name=name)
+        async with (
+            compose.joined(settings, name) as cluster,
+            compose.live(settings, overrides.file, cluster.coordination) as live,
+            compose.running_grid(settings) as grid,
+        ):
+            await run(live, grid, cluster.registry, stop, name=name)
 
     serve(settings, name, body)

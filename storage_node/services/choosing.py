@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from cluster.nouns import Fact, Version
-    from cluster.settings import Limits
+    from cluster.settings.live import LiveSettings
     from storage_node.catalogue.protocol import Row
     from storage_node.grid.arrival import Stored
     from storage_node.grid.grid import Grid
@@ -64,7 +64,7 @@ class Choosing:
     """Classifies the versions of an instance."""
 
     grid: Grid
-    limits: Limits
+    live: LiveSettings
     budget: Budget
 
     async def classify(self, stored: Stored) -> None:
@@ -148,10 +148,10 @@ class Choosing:
 
     async def _contents(self, rows: Sequence[Row]) -> dict[str, Content | None]:
         """Return what each version holds, by digest; None where that cannot be told."""
-        largest = max(row.version.size_bytes for row in rows)
-        if largest > self.limits.compared_limit_bytes:
+        largest, limits = max(row.version.size_bytes for row in rows), self.live.now.limits
+        if largest > limits.compared_limit_bytes:
             return dict.fromkeys(row.version.digest for row in rows)
-        look = self._held if largest <= self.limits.decoded_limit_bytes else self._streamed
+        look = self._held if largest <= limits.decoded_limit_bytes else self._streamed
         return {row.version.digest: await self._content(row.version, look) for row in rows}
 
     async def _content(
@@ -164,13 +164,15 @@ class Choosing:
             return None
 
     async def _held(self, version: Version) -> Content:
+        limit_bytes = self.live.now.limits.decoded_limit_bytes
         async with self.budget.hold(_HELD * version.size_bytes):
             file = b"".join([block async for block in self.grid.read(version)])
-            return await asyncio.to_thread(_look, file, version, self.limits.decoded_limit_bytes)
+            return await asyncio.to_thread(_look, file, version, limit_bytes)
 
     async def _streamed(self, version: Version) -> Content:
-        large = LargeContent(version, self.limits.memory_limit_bytes)
-        async with self.budget.hold(_HELD * self.limits.memory_limit_bytes):
+        limit_bytes = self.live.now.limits.memory_limit_bytes
+        large = LargeContent(version, limit_bytes)
+        async with self.budget.hold(_HELD * limit_bytes):
             async for block in self.grid.read(version):
                 await asyncio.to_thread(large.feed, block)
             return await asyncio.to_thread(large.close)

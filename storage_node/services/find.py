@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from cluster.dicom.association import Association, Message
     from cluster.nouns import Level
-    from cluster.settings import Settings
+    from cluster.settings.live import LiveSettings
     from storage_node.catalogue.protocol import Match
     from storage_node.grid.grid import Grid
 
@@ -40,7 +40,7 @@ class FindService:
     """Answers C-FIND requests."""
 
     grid: Grid
-    settings: Settings
+    live: LiveSettings
 
     async def __call__(self, association: Association, message: Message) -> None:
         """Send a pending response for each match, then how it ended."""
@@ -55,14 +55,15 @@ class FindService:
         await association.send(message.context.context_id, reply(message.command, status, comment))
 
     async def _answer(self, association: Association, message: Message) -> tuple[Status, str | None]:
-        limits, peer = self.settings.limits, self.settings.peer(association.calling_ae)
+        settings = self.live.now
+        limits, peer = settings.limits, settings.peer(association.calling_ae)
         question = await read_find(message, limits, lenient_levels=bool(peer.lenient_levels))
         request = question.request
         answers = Answers(
             request,
             question.identifier,
             message.context.transfer_syntax,
-            self.settings.dicom.ae_title,
+            settings.dicom.ae_title,
             peer.character_set,
         )
         above = Above(self.grid, request, limits.find_matches)

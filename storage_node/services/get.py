@@ -14,7 +14,7 @@ from storage_node.services.sub_operations import Progress, finish
 
 if TYPE_CHECKING:
     from cluster.dicom.association import Association, Message
-    from cluster.settings import Settings
+    from cluster.settings.live import LiveSettings
     from storage_node.grid.grid import Grid
     from storage_node.services.read_ahead import Room
 
@@ -24,12 +24,13 @@ class GetService:
     """Answers C-GET requests."""
 
     grid: Grid
-    settings: Settings
+    live: LiveSettings
     room: Room
 
     async def __call__(self, association: Association, message: Message) -> None:
         """Send what was asked for over the association it was asked on, then how it went."""
-        limits, peer = self.settings.limits, self.settings.peer(association.calling_ae)
+        settings = self.live.now
+        limits, peer = settings.limits, settings.peer(association.calling_ae)
         try:
             selection = await select(
                 self.grid,

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from cluster.dicom.association import Association, Message
     from cluster.nouns import Instance, Version
     from cluster.settings import Destination, Settings
+    from cluster.settings.live import LiveSettings
     from storage_node.catalogue.corrections import Details
     from storage_node.grid.grid import Grid
     from storage_node.services.read_ahead import Room
@@ -43,18 +44,19 @@ class MoveService:
     """Answers C-MOVE requests."""
 
     grid: Grid
-    settings: Settings
+    live: LiveSettings
     room: Room
 
     async def __call__(self, association: Association, message: Message) -> None:
         """Send what was asked for to the destination, then tell how it went."""
+        settings = self.live.now
         try:
-            destination = self._destination(message)
-            peer = self.settings.peer(association.calling_ae)
+            destination = _destination(settings, message)
+            peer = settings.peer(association.calling_ae)
             selection = await select(
                 self.grid,
                 message,
-                self.settings.limits,
+                settings.limits,
                 lenient_levels=bool(peer.lenient_levels),
                 show_rejected=peer.show_rejected,
             )
@@ -63,7 +65,7 @@ class MoveService:
             return
         corrected = {} if destination.as_stored else selection.corrected
         progress = Progress(remaining=len(selection.versions))
-        move = _Move(self, association, message, destination, corrected, progress)
+        move = _Move(self, settings, association, message, destination, corrected, progress)
         for batch in _batches(selection.versions):
             await move.deliver(batch)
             if move.requestor.ended:
@@ -74,19 +76,14 @@ class MoveService:
         comment = move.trouble or selection.comment
         await finish(association, message, move.progress, move.progress.outcome(), comment)
 
-    def _destination(self, message: Message) -> Destination:
-        name = (message.command.move_destination or "").strip()
-        for destination in self.settings.destinations:
-            if destination.ae_title == name:
-                return destination
-        raise Refusal(Status.MOVE_DESTINATION_UNKNOWN, f"move destination {name!r} is not in the settings")
-
 
 @dataclass(slots=True)
 class _Move:
     """One C-MOVE while it runs."""
 
     service: MoveService
+    settings: Settings
+    """As they were when it began."""
     requestor: Association
     message: Message
     destination: Destination
@@ -120,7 +117,7 @@ class _Move:
             self.service.grid,
             self.service.room,
             association,
-            self.service.settings.limits.memory_limit_bytes,
+            self.settings.limits.memory_limit_bytes,
             (self.requestor.calling_ae, self.message.command.message_id or 0),
             self.corrected,
         ) as delivery:
@@ -145,10 +142,10 @@ class _Move:
         association = await connect(
             self.destination.host,
             self.destination.port,
-            calling_ae=self.service.settings.dicom.ae_title,
+            calling_ae=self.settings.dicom.ae_title,
             called_ae=self.destination.ae_title,
             contexts=[ProposedContext(sop_class, (syntax,)) for sop_class, syntax in _pairs(versions)],
-            limits=self.service.settings.upper_layer_limits,
+            limits=self.settings.upper_layer_limits,
         )
         try:
             yield association
@@ -156,6 +153,14 @@ class _Move:
             association.abort()
             raise
         await association.release()
+
+
+def _destination(settings: Settings, message: Message) -> Destination:
+    name = (message.command.move_destination or "").strip()
+    for destination in settings.destinations:
+        if destination.ae_title == name:
+            return destination
+    raise Refusal(Status.MOVE_DESTINATION_UNKNOWN, f"move destination {name!r} is not in the settings")
 
 
 def _pairs(versions: Sequence[Version]) -> list[tuple[str, str]]:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from cluster.nouns import Fact, Instance, Version
-    from cluster.settings import Limits
+    from cluster.settings.live import LiveSettings
     from storage_node.grid.grid import Grid
     from storage_node.services.budget import Budget
 
@@ -50,7 +50,7 @@ class Rejecting:
     """Applies rejection notes."""
 
     grid: Grid
-    limits: Limits
+    live: LiveSettings
     budget: Budget
 
     async def apply(self, version: Version, *, by: str) -> None:
@@ -82,13 +82,14 @@ class Rejecting:
             raise Refusal(Status.OUT_OF_RESOURCES, f"not rejected: {error}") from error
 
     async def _read(self, version: Version) -> RejectionNote | None:
-        limit_bytes = self.limits.rejection_note_limit_bytes
+        limits = self.live.now.limits
+        limit_bytes = limits.rejection_note_limit_bytes
         if version.size_bytes > limit_bytes:
             raise TooManyInstances(f"the Key Object Selection Document has more than {limit_bytes} bytes")
         async with self.budget.hold(_HELD * version.size_bytes):
             file = b"".join([block async for block in self.grid.read(version)])
             document = await asyncio.to_thread(parse, file, version, _HELD * limit_bytes)
-            return await asyncio.to_thread(read, document, self.limits.rejected_instances)
+            return await asyncio.to_thread(read, document, limits.rejected_instances)
 
     async def _reject(self, note: RejectionNote, itself: Instance, by: str) -> None:
         """Decide about what a note names, and then about the note, which is shown with what may be shown."""
@@ -107,7 +108,7 @@ class Rejecting:
         wanted = tuple(sop_uids)
         if not wanted:
             return []
-        finding = self.grid.find(by_uids(sop=wanted), self.limits.find_matches, hidden=True)
+        finding = self.grid.find(by_uids(sop=wanted), self.live.now.limits.find_matches, hidden=True)
         found = [match.version.instance async for match in finding]
         if missing := len(wanted) - len({instance.sop_instance_uid for instance in found}):
             log.warning("rejection.unplaced", instances=missing)

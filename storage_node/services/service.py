@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from cluster.dicom.association import Association, Message
-    from cluster.settings import Settings
+    from cluster.settings.live import LiveSettings
     from storage_node.grid.grid import Grid
 
 _REQUESTS = Counter("atria_requests_total", "DIMSE requests, by command", ["command"])
@@ -50,18 +50,15 @@ log = structlog.get_logger()
 class Services:
     """The service classes that a worker is SCP of."""
 
-    def __init__(self, settings: Settings, grid: Grid) -> None:
-        limits = settings.limits
-        room, budget = Room(), Budget(limits.held_bytes)
-        store = StoreService(
-            grid, limits, budget, Choosing(grid, limits, budget), Rejecting(grid, limits, budget)
-        )
+    def __init__(self, live: LiveSettings, grid: Grid) -> None:
+        room, budget = Room(), Budget(live.now.limits.held_bytes)
+        store = StoreService(grid, live, budget, Choosing(grid, live, budget), Rejecting(grid, live, budget))
         self._answers: dict[int, tuple[str, Callable[[Association, Message], Awaitable[None]]]] = {
             _ECHO: ("C-ECHO", echo),
             _STORE: ("C-STORE", store),
-            _FIND: ("C-FIND", FindService(grid, settings)),
-            _GET: ("C-GET", GetService(grid, settings, room)),
-            _MOVE: ("C-MOVE", MoveService(grid, settings, room)),
+            _FIND: ("C-FIND", FindService(grid, live)),
+            _GET: ("C-GET", GetService(grid, live, room)),
+            _MOVE: ("C-MOVE", MoveService(grid, live, room)),
         }
 
     async def serve(self, association: Association) -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from cluster.dicom.association import Association, DataSetStream, Message
     from cluster.nouns import Buffer
-    from cluster.settings import Limits
+    from cluster.settings.live import LiveSettings
     from storage_node.grid.arrival import Arrival, Stored
     from storage_node.grid.grid import Grid
     from storage_node.services.budget import Budget
@@ -52,7 +52,7 @@ class StoreService:
     """Answers C-STORE requests."""
 
     grid: Grid
-    limits: Limits
+    live: LiveSettings
     budget: Budget
     choosing: Choosing
     rejecting: Rejecting
@@ -82,13 +82,14 @@ class StoreService:
         data_set = message.data_set
         if data_set is None:
             raise Refusal(Status.CANNOT_UNDERSTAND, "C-STORE without a data set")
-        incoming = _Incoming(association, message, self.limits.header_limit_bytes)
+        limits = self.live.now.limits
+        incoming = _Incoming(association, message, limits.header_limit_bytes)
         held = await data_set.read(_SMALL_BYTES)
         is_small = data_set.at_end
         if is_small:
             return await self._store_held(incoming, held)
-        async with self.budget.hold(self.limits.memory_limit_bytes):
-            held += await data_set.read(self.limits.memory_limit_bytes - _SMALL_BYTES)
+        async with self.budget.hold(limits.memory_limit_bytes):
+            held += await data_set.read(limits.memory_limit_bytes - _SMALL_BYTES)
             if data_set.at_end:
                 return await self._store_held(incoming, held)
             return await self._store_streamed(incoming, held, data_set)

@@ -23,6 +23,7 @@ from cluster.dicom.part10 import file_meta
 from cluster.dicom.requestor import ProposedContext
 from cluster.nouns import Instance
 from cluster.settings import Settings, load
+from cluster.settings.live import LiveSettings
 from deploy import compose, making
 from deploy.client.files import DicomFile, recognise
 from deploy.client.peer import Peer
@@ -248,7 +249,7 @@ async def world(
         await asyncio.to_thread(making.init, settings, [site.name for site in settings.sites])
         grid = await stack.enter_async_context(compose.running_grid(settings))
         policy = AcceptancePolicy(ae_title=settings.dicom.ae_title)
-        acceptor = Acceptor(policy, settings.upper_layer_limits, Services(settings, grid).serve)
+        acceptor = Acceptor(policy, settings.upper_layer_limits, Services(LiveSettings(settings), grid).serve)
         host, port = await acceptor.listen(HOST, 0)
         stack.push_async_callback(acceptor.drain, 0)
         peer = Peer(host, port, settings.dicom.ae_title, "TESTER", settings.upper_layer_limits)

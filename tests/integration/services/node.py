@@ -15,6 +15,7 @@ from cluster.dicom.association import Association
 from cluster.dicom.negotiation import AcceptancePolicy
 from cluster.dicom.requestor import ProposedContext, connect
 from cluster.settings import Settings, load
+from cluster.settings.live import LiveSettings
 from deploy import compose, making
 from storage_node.grid.grid import Grid
 from storage_node.services.service import Services
@@ -69,7 +70,7 @@ async def running_node(folder: Path, **overrides: object) -> AsyncIterator[Node]
     settings = load(None, data_folder=folder, **overrides)
     making.prepare(settings)
     async with compose.running_grid(settings) as grid:
-        services = Services(settings, grid)
+        services = Services(LiveSettings(settings), grid)
         policy = AcceptancePolicy(ae_title=settings.dicom.ae_title)
         acceptor = Acceptor(policy, settings.upper_layer_limits, services.serve)
         _, port = await acceptor.listen("127.0.0.1", 0)

@@ -19,6 +19,7 @@ from cluster.dicom.negotiation import AcceptancePolicy
 from cluster.dicom.requestor import ProposedContext, connect
 from cluster.nouns import Level
 from cluster.settings import load
+from cluster.settings.live import LiveSettings
 from storage_node.catalogue.protocol import Match
 from storage_node.services.find import FindService
 from storage_node.services.status import Status
@@ -57,7 +58,7 @@ async def serving(tmp_path: Path) -> AsyncGenerator[Callable[[Searching], Awaita
     acceptors: list[Acceptor] = []
 
     async def serve(grid: Searching) -> Association:
-        service = FindService(grid, settings)  # type: ignore[arg-type]
+        service = FindService(grid, LiveSettings(settings))  # type: ignore[arg-type]
 
         async def handle(association: Association) -> None:
             while True:
