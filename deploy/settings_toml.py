@@ -46,6 +46,8 @@ def _edit(table: Any, before: Document, after: Document) -> None:
             if key not in table:
                 table[key] = tomlkit.table()
             _edit(table[key], _mapping(was), _mapping(now))
+            if not table[key].as_string().strip():
+                del table[key]
         elif _is_entries(was) or _is_entries(now):
             _edit_entries(table, key, _entries(was), _entries(now))
         elif now is None:

@@ -7,12 +7,21 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_net
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
 from cluster.settings.values import AeTitle, Port, Seconds, Table
 
 Label = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
-Network = IPv4Network | IPv6Network
+
+
+def _network(value: object) -> IPv4Network | IPv6Network:
+    try:
+        return value if isinstance(value, IPv4Network | IPv6Network) else ip_network(str(value))
+    except ValueError:
+        raise ValueError(f"expected a network, as 10.1.0.0/16 or fd00::/8, found {str(value)!r}") from None
+
+
+Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
 
 
 class Service(Table):

@@ -12,6 +12,7 @@ import typer
 
 from deploy.command import (
     accept,
+    ae,
     balancer,
     catalogue,
     changes,
@@ -25,8 +26,10 @@ from deploy.command import (
     rejections,
     repair,
     retain,
+    route,
     scrub,
     send,
+    settings,
     site,
     status,
     trash,
@@ -64,6 +67,9 @@ def build() -> typer.Typer:
         for module in modules:
             app.command(module.__name__.rpartition(".")[2], rich_help_panel=panel)(module.command)
     app.add_typer(conflicts.app, name="conflicts", rich_help_panel=_USERS)
+    app.add_typer(ae.app, name="ae", rich_help_panel=_USERS)
+    app.add_typer(route.app, name="route", rich_help_panel=_USERS)
+    app.add_typer(settings.app, name="settings", rich_help_panel=_USERS)
     app.add_typer(site.app, name="site", rich_help_panel=_USERS)
     app.add_typer(catalogue.app, name="catalogue", rich_help_panel=_USERS)
     for found in entry_points(group="atria.commands"):
