@@ -43,3 +43,24 @@ def test_a_settings_error_is_one_line_that_names_file_and_key(tmp_path: Path) ->
     with pytest.raises(UserError, match=r"atria\.toml.*dicom\.port") as raised:
         Overrides(config=config).settings()
     assert "\n" not in str(raised.value)
+
+
+def test_who_names_no_file_reads_that_of_the_data_folder(tmp_path: Path) -> None:
+    assert Overrides(data=tmp_path).file == tmp_path / "atria.toml"
+    assert Overrides(data=tmp_path).settings().workers == 2
+    (tmp_path / "atria.toml").write_text("workers = 3\n")
+    assert Overrides(data=tmp_path).settings().workers == 3
+    (tmp_path / "other.toml").write_text("workers = 4\n")
+    assert Overrides(tmp_path / "other.toml", tmp_path).settings().workers == 4
+    assert Overrides(tmp_path / "other.toml", tmp_path).file == tmp_path / "other.toml"
+
+
+def test_the_data_folder_whose_file_is_read_is_the_data_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    own = tmp_path / ".local" / "share" / "atria"
+    own.mkdir(parents=True)
+    (own / "atria.toml").write_text("workers = 3\ndata_folder = '/elsewhere'\n")
+    assert Overrides().settings().data_folder == own
+    assert Overrides().settings().workers == 3

@@ -147,6 +147,16 @@ def test_another_called_ae_title_is_rejected_only_when_it_is_checked() -> None:
     assert answer(asked, AcceptancePolicy("ATRIA", check_called_ae_title=True)) == AssociateRJ(1, 1, 7)
 
 
+def test_an_unknown_calling_ae_title_is_rejected_for_good_only_where_those_that_may_call_are_named() -> None:
+    asked = dataclasses.replace(request((CT, (EXPLICIT_VR_LE,))), calling_ae="STRANGER")
+    assert isinstance(answer(asked), AssociateAC)
+    named = AcceptancePolicy("ATRIA", calling_ae_titles=frozenset({"CT1"}))
+    assert answer(asked, named) == AssociateRJ(1, 1, 3)
+    assert isinstance(answer(dataclasses.replace(asked, calling_ae="CT1"), named), AssociateAC)
+    nobody = AcceptancePolicy("ATRIA", calling_ae_titles=frozenset())
+    assert answer(asked, nobody) == AssociateRJ(1, 1, 3)
+
+
 def test_at_the_ceiling_of_associations_the_next_is_rejected_for_now() -> None:
     policy = AcceptancePolicy("ATRIA", max_associations=3)
     asked = request((CT, (EXPLICIT_VR_LE,)))
