@@ -150,6 +150,8 @@ def _split(key: str) -> tuple[str, str]:
     top = key.partition(".")[0]
     if command := _BY_COMMAND.get(top):
         raise SettingsError(f"{key}: is a list: change it with `{command}`")
+    if below := next((one for one in SETTABLE if one.startswith(f"{key}.")), None):
+        raise SettingsError(f"{key}: is a table: name one of its keys, as {below}")
     if _is_setting(key):
         raise SettingsError(f"{key}: is each host's own: set it in its settings file")
     raise SettingsError(f"{key}: there is no such setting: `atria settings show` lists them")

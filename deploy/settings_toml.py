@@ -7,7 +7,7 @@ from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import tomlkit
-from tomlkit.items import AoT, Array, Table
+from tomlkit.items import AoT, Array, Null, Table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -123,7 +123,7 @@ def _cut_tail(table: Any) -> list[Item]:
     start = len(body)
     while start and body[start - 1][0] is None:
         start -= 1
-    tail = [item for _, item in body[start:]]
+    tail = [item for _, item in body[start:] if not isinstance(item, Null)]  # which stands for a removed key
     del body[start:]
     return tail
 
