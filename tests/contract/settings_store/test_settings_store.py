@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,14 +9,17 @@ from typing import cast
 
 import pytest
 
+from cluster.coordination.etcd import EtcdCoordination
 from cluster.coordination.memory import MemoryCoordination
-from cluster.settings import SettingsError
+from cluster.coordination.protocol import Coordination
+from cluster.settings import Etcd, SettingsError
 from cluster.settings.shared import SharedSettings, document, parse
 from cluster.settings_store import coordinated
 from cluster.settings_store.coordinated import CoordinatedSettings
 from cluster.settings_store.protocol import Change, SettingsStore
 from deploy import settings_history
 from deploy.settings_file import FileSettings
+from tests.etcd import EtcdCluster, running_cluster
 
 FIRST = {"limits": {"associations": 7}, "peers": [{"ae_title": "CT"}]}
 TEXT = '# ours\n[limits]\nassociations = 7\n[[peers]]\nae_title = "CT"\n'
@@ -25,24 +28,43 @@ Views = tuple[SettingsStore, SettingsStore]
 """Two processes' views of one cluster's settings, which are `FIRST`."""
 
 
-def on_coordination(_: Path) -> Views:
-    coordination = MemoryCoordination()
-    one, other = (
-        CoordinatedSettings(coordination, parse(FIRST), by="atria@host", why="at first") for _ in range(2)
-    )
-    return one, other
+@pytest.fixture(scope="module")
+def etcd() -> Iterator[EtcdCluster]:
+    with running_cluster(1) as cluster:
+        yield cluster
 
 
-def in_file(folder: Path) -> Views:
-    file = folder / "atria.toml"
+@pytest.fixture(params=["file", "memory", "etcd"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | Etcd | None:
+    """A file, keys in etcd, or None for in memory."""
+    if request.param == "memory":
+        return None
+    if request.param == "etcd":
+        return cast("EtcdCluster", request.getfixturevalue("etcd")).settings()
+    file = tmp_path / "atria.toml"
     file.write_text(TEXT)
-    return FileSettings(file, folder / "data"), FileSettings(file, folder / "data")
-
-
-@pytest.fixture(params=[on_coordination, in_file])
-async def views(request: pytest.FixtureRequest, tmp_path: Path) -> Views:
     (tmp_path / "data").mkdir()
-    return cast("Callable[[Path], Views]", request.param)(tmp_path)
+    return file
+
+
+@pytest.fixture
+async def views(place: Path | Etcd | None) -> AsyncIterator[Views]:
+    if isinstance(place, Path):
+        yield FileSettings(place, place.parent / "data"), FileSettings(place, place.parent / "data")
+    elif place is None:
+        coordination = MemoryCoordination()
+        yield on(coordination), on(coordination)
+    else:
+        here, there = EtcdCoordination(place), EtcdCoordination(place)
+        try:
+            yield on(here), on(there)
+        finally:
+            await here.close()
+            await there.close()
+
+
+def on(coordination: Coordination) -> SettingsStore:
+    return CoordinatedSettings(coordination, parse(FIRST), by="atria@host", why="at first")
 
 
 def limit(associations: int) -> Change:
