@@ -151,15 +151,6 @@ async def members(settings: Settings, kind: Kind | None = None) -> list[Member]:
             await store.close()
 
 
-def coordination(settings: Settings) -> Coordination | None:
-    """Return what the processes of several hosts agree by; None where there is one host."""
-    if not settings.etcd.endpoints:
-        return None
-    from cluster.coordination.etcd import EtcdCoordination
-
-    return EtcdCoordination(settings.etcd)
-
-
 def settings_store(settings: Settings, file: Path, coordination: Coordination | None) -> SettingsStore:
     """Return where the cluster keeps the settings that its hosts share.
 

@@ -8,6 +8,7 @@ import tomllib
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -18,18 +19,19 @@ from cluster.settings.dicom import SharedDicom
 from cluster.settings.shared import SharedSettings
 from cluster.settings.values import SettingsError
 from cluster.settings_store.protocol import SettingsRevision, SettingsUnavailable
+from deploy.overrides import FILE
 from deploy.settings_history import SettingsHistory
 from deploy.settings_toml import edited
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
-    from pathlib import Path
 
     from cluster.settings.shared import Document
     from cluster.settings_store.protocol import Change
 
 HISTORY: Final = "settings-history"
 _LOCK: Final = ".settings.lock"
+_USED: Final = "settings-file"
 _POLL_INTERVAL_S: Final = 0.5
 """How often running processes look at it. What changed since the last look may not be written to its end."""
 
@@ -81,6 +83,7 @@ class FileSettings:
 
     async def watch(self) -> AsyncGenerator[SharedSettings]:
         """See `SettingsStore.watch`."""
+        await asyncio.to_thread(self._note_use)
         looked_at: object = self
         yielded: Document | None = None
         seen = self._stamp()
@@ -98,6 +101,18 @@ class FileSettings:
                         yield shared.parse(document)
             await asyncio.sleep(_POLL_INTERVAL_S)
 
+    def _note_use(self) -> None:
+        """Write down which file running processes go by, where it is not that of the data folder."""
+        used, file = self._data_folder / _USED, self._file.absolute()
+        try:
+            if file == self._data_folder / FILE:
+                used.unlink(missing_ok=True)
+            elif file_used(self._data_folder) != file:
+                with held(self._lock):
+                    replace_durably(used, f"{file}\n")
+        except OSError as error:
+            log.warning("settings.file_not_noted", error=str(error))
+
     def _current(self) -> SettingsRevision:
         with self._worded():
             return self._noted(self._read())
@@ -110,7 +125,8 @@ class FileSettings:
     def _change(self, how: Change, by: str, what: str) -> SettingsRevision:
         with self._worded():
             self._data_folder.mkdir(parents=True, exist_ok=True)
-            with held(self._lock):
+            file = self._file.resolve()  # a link stays one
+            with held(file.with_name(f".{file.name}.lock")), held(self._lock):
                 seen = self._read()
                 last = self._note(seen)
                 document = shared.document(how(shared.parse(seen.document)))
@@ -119,7 +135,7 @@ class FileSettings:
                 text = edited(seen.text, seen.document, document)
                 self._check(seen.text, text, document)
                 revision = SettingsRevision(last.number + 1, datetime.now(UTC), by, what, document)
-                replace_durably(self._file.resolve(), text, like=seen.status)  # a link stays one
+                replace_durably(file, text, like=seen.status)
                 self._history.add(revision)
                 return revision
 
@@ -187,6 +203,19 @@ class FileSettings:
         except OSError as error:
             where = error.filename or self._file
             raise SettingsUnavailable(f"{where}: {error.strerror or error}: nothing was changed") from error
+
+
+def file_used(data_folder: Path) -> Path | None:
+    """Return the settings file that processes of a data folder went by last, if it is not the folder's own.
+
+    Raises
+    ------
+    OSError
+    """
+    try:
+        return Path((data_folder / _USED).read_text("utf-8").rstrip("\n"))
+    except FileNotFoundError:
+        return None
 
 
 def _by_hand(seen: _Seen, last: SettingsRevision | None) -> SettingsRevision:

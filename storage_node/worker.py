@@ -12,8 +12,8 @@ import structlog
 from cluster import proxy_protocol
 from cluster.coordination.registry import Address, Member
 from cluster.dicom.acceptor import Acceptor
-from cluster.dicom.negotiation import AcceptancePolicy
 from cluster.http import Pages, StatusServer
+from storage_node.acceptance import follow, policy
 from storage_node.services.service import Services
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cluster.coordination.registry import Registry
-    from cluster.settings import Settings
     from cluster.settings.live import LiveSettings
     from storage_node.grid.grid import Grid
 
@@ -56,11 +55,7 @@ async def run(live: LiveSettings, grid: Grid, registry: Registry, stop: asyncio.
     acceptor = Acceptor(
         policy(settings), settings.upper_layer_limits, services.serve, preface=proxy_protocol.parse
     )
-
-    def admit(now: Settings) -> None:
-        acceptor.policy, acceptor.limits = policy(now), now.upper_layer_limits
-
-    live.follow(admit)
+    follow(acceptor, live)
 
     async def status() -> Mapping[str, object]:
         return {
@@ -101,17 +96,3 @@ async def run(live: LiveSettings, grid: Grid, registry: Registry, stop: asyncio.
         await acceptor.drain(0)
         await pages.close()
     log.info("worker.stopped")
-
-
-def policy(settings: Settings) -> AcceptancePolicy:
-    """Return what a worker takes."""
-    dicom = settings.dicom
-    # The cluster itself calls to see whether a worker is well.
-    known = settings.known_aes | {dicom.ae_title} if dicom.check_calling_ae_title else None
-    return AcceptancePolicy(
-        ae_title=dicom.ae_title,
-        check_called_ae_title=dicom.check_called_ae_title,
-        calling_ae_titles=known,
-        accept_unknown_storage=dicom.accept_unknown_storage,
-        max_associations=settings.limits.associations,
-    )

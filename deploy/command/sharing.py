@@ -117,7 +117,14 @@ def _ask(overrides: Overrides, settings: Settings, question: Callable[[SettingsS
 @asynccontextmanager
 async def _opened(settings: Settings, overrides: Overrides) -> AsyncIterator[SettingsStore]:
     from deploy import compose
+    from deploy.settings_file import file_used
 
+    used = file_used(settings.data_folder)
+    if overrides.config is None and used is not None and not settings.etcd.endpoints:
+        raise UserError(
+            f"the cluster in {settings.data_folder} goes by {used}:"
+            " name that file (--config, or ATRIA_CONFIG)"
+        )
     coordination = compose.coordination(settings)
     try:
         yield compose.settings_store(settings, overrides.file, coordination)

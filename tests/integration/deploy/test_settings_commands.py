@@ -130,3 +130,12 @@ def test_where_etcd_cannot_be_reached_that_is_said_and_nothing_is_changed(config
     assert said.startswith("settings: ")
     assert said.endswith("nothing was changed")
     assert endpoint.removeprefix("http://") in said
+
+
+def test_who_does_not_name_the_file_that_a_cluster_goes_by_is_told_so(tmp_path: Path) -> None:
+    (tmp_path / "settings-file").write_text("/etc/atria.toml\n")
+    told = atria("ae", "add", "MR", "--data", tmp_path)
+    assert (told.returncode, told.stdout) == (2, "")
+    said = f"the cluster in {tmp_path} goes by /etc/atria.toml: name that file (--config, or ATRIA_CONFIG)"
+    assert told.stderr == f"atria: {said}\n"
+    assert not (tmp_path / "atria.toml").exists()

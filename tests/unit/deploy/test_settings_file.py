@@ -5,6 +5,7 @@ import os
 import stat
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from cluster.settings.shared import SharedSettings, document, parse
 from cluster.settings_store.protocol import SettingsUnavailable
 from deploy import settings_file
 from deploy.settings_changes import Ae, with_ae, with_value
-from deploy.settings_file import FileSettings
+from deploy.settings_file import FileSettings, file_used
 
 TEXT = "# ours\ndata_folder = '/srv'\n[limits]\nassociations = 7  # few\n"
 
@@ -187,3 +188,22 @@ async def test_a_folder_in_which_nobody_shares_settings_is_left_alone(tmp_path: 
     async with watching(tmp_path / "atria.toml") as changes:
         assert document(await anext(changes)) == {}
     assert not list(tmp_path.iterdir())
+
+
+async def test_a_data_folder_tells_which_file_its_processes_go_by(file: Path) -> None:
+    data = file.parent / "data"
+    assert file_used(data) is None
+    async with watching(file) as changes:
+        await anext(changes)
+    assert file_used(data) == file
+    async with aclosing(FileSettings(data / "atria.toml", data).watch()) as changes:
+        await anext(changes)
+    assert file_used(data) is None
+
+
+async def test_two_clusters_that_have_one_file_do_not_write_it_at_once(file: Path) -> None:
+    stores = [FileSettings(file, file.parent / f"data{number}") for number in range(5)]
+    async with asyncio.TaskGroup() as tasks:
+        for number, one in enumerate(stores):
+            tasks.create_task(one.change(partial(with_ae, ae=Ae(f"AE{number}")), by="ann", what="one"))
+    assert sum(line.startswith("ae_title") for line in file.read_text().splitlines()) == 5
