@@ -79,7 +79,7 @@ class CoordinatedSettings:
         """See `SettingsStore.change`."""
         for _ in range(_ATTEMPTS):
             last, written = await self._seeded()
-            document = shared.document(how(shared.parse(last.document)))
+            document = shared.document(how(_understood(last)))
             if document == last.document:
                 return last
             revision = SettingsRevision(last.number + 1, datetime.now(UTC), by, what, document)
@@ -101,7 +101,7 @@ class CoordinatedSettings:
                 elif entry.changed != seen:
                     try:
                         revision = _decoded(CURRENT, entry)
-                        settings = shared.parse(revision.document)
+                        settings = _understood(revision)
                     except SettingsError as error:
                         log.warning("settings.kept", why=str(error))
                         continue
@@ -168,6 +168,13 @@ class CoordinatedSettings:
 
 def _history_key(number: int) -> str:
     return f"{HISTORY}{max(number, 0):08}"
+
+
+def _understood(revision: SettingsRevision) -> SharedSettings:
+    try:
+        return shared.parse(revision.document)
+    except SettingsError as error:
+        raise SettingsError(f"revision {revision.number} is not of this release: {error}") from error
 
 
 def _decoded(key: str, entry: Entry) -> SettingsRevision:

@@ -161,7 +161,10 @@ async def test_what_a_later_release_wrote_is_said_and_what_held_before_still_doe
             await asyncio.sleep(0.05)
             assert not following.done()
         assert [(line["event"], line["why"]) for line in logs] == [
-            ("settings.kept", "limits.invented_later: there is no such setting")
+            (
+                "settings.kept",
+                "revision 1 is not of this release: limits.invented_later: there is no such setting",
+            )
         ]
         with pytest.raises(SettingsError, match=r"limits\.invented_later"):
             await here.change(lambda now: now, by="ann", what="nothing")
