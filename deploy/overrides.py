@@ -35,13 +35,6 @@ class Overrides:
             return self.config.expanduser()
         return self._data_folder / FILE
 
-    @property
-    def _data_folder(self) -> Path:
-        from cluster.settings import Settings
-
-        folder: Path = self.data or Settings.model_fields["data_folder"].default
-        return folder.expanduser().absolute()
-
     def settings(self) -> Settings:
         """Read the settings file, with the command line above it.
 
@@ -69,13 +62,26 @@ class Overrides:
         }
         try:
             return load(
-                self.file if self.config is not None or self.file.exists() else None,
+                self._file_to_read(),
                 **top,
                 **more,
                 **{name: table for name, table in tables.items() if table},
             )
         except SettingsError as error:
             raise UserError(f"settings: {error}") from error
+
+    @property
+    def _data_folder(self) -> Path:
+        from cluster.settings import Settings
+
+        folder: Path = self.data or Settings.model_fields["data_folder"].default
+        return folder.expanduser().absolute()
+
+    def _file_to_read(self) -> Path | None:
+        try:
+            return self.file if self.config is not None or self.file.exists() else None
+        except OSError as error:
+            raise UserError(f"cannot read {self.file}: {error.strerror}") from error
 
     def arguments(self) -> list[str]:
         """Return the same as command line arguments."""

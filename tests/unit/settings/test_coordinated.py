@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from cluster.coordination.memory import MemoryCoordination
-from cluster.coordination.protocol import CoordinationUnavailable, Revision
+from cluster.coordination.protocol import CoordinationUnavailable, Revision, Snapshot
 from cluster.settings.shared import SharedSettings, document, parse
 from cluster.settings.values import SettingsError
 from cluster.settings_store.coordinated import CURRENT, HISTORY, CoordinatedSettings
@@ -36,10 +36,19 @@ class Failing(MemoryCoordination):
             raise CoordinationUnavailable("no member answers")
         return revision
 
-    async def read(self, prefix: str) -> Any:
+    async def read(self, prefix: str) -> Snapshot:
         if self.reads_fail:
             raise CoordinationUnavailable("no member answers")
         return await super().read(prefix)
+
+
+class Slow(MemoryCoordination):
+    """Lets others in between a read and what follows it."""
+
+    async def read(self, prefix: str) -> Snapshot:
+        found = await super().read(prefix)
+        await asyncio.sleep(0)
+        return found
 
 
 def store(coordination: MemoryCoordination, seed: SharedSettings = FILE) -> CoordinatedSettings:
@@ -75,7 +84,7 @@ async def test_the_file_is_asked_only_by_a_cluster_that_never_had_settings() -> 
 
 
 async def test_many_that_start_at_once_agree_on_one_first_revision() -> None:
-    coordination = MemoryCoordination()
+    coordination = Slow()
     stores = [store(coordination, limit(number + 1)) for number in range(5)]
 
     async def first(one: CoordinatedSettings) -> SharedSettings:
