@@ -35,11 +35,13 @@ class AbortReason(enum.IntEnum):
     INVALID_PDU_PARAMETER = 6
 
 
-class RejectReason(enum.IntEnum):
-    """Reason of an A-ASSOCIATE-RJ by the provider, presentation related (PS3.8 table 9-21)."""
+class RejectReason(enum.Enum):
+    """Result, source and reason of an A-ASSOCIATE-RJ (PS3.8 table 9-21)."""
 
-    TEMPORARY_CONGESTION = 1
-    LOCAL_LIMIT_EXCEEDED = 2
+    CALLING_AE_NOT_RECOGNIZED = (1, 1, 3)
+    CALLED_AE_NOT_RECOGNIZED = (1, 1, 7)
+    TEMPORARY_CONGESTION = (2, 3, 1)
+    LOCAL_LIMIT_EXCEEDED = (2, 3, 2)
 
 
 def a_abort(reason: AbortReason) -> bytes:
@@ -48,8 +50,8 @@ def a_abort(reason: AbortReason) -> bytes:
 
 
 def a_associate_rj(reason: RejectReason) -> bytes:
-    """Return an A-ASSOCIATE-RJ: transient, by the provider, presentation related (PS3.8 9.3.4)."""
-    return bytes((A_ASSOCIATE_RJ, 0, 0, 0, 0, 4, 0, REJECTED_TRANSIENT, 3, reason))
+    """Return an A-ASSOCIATE-RJ (PS3.8 9.3.4)."""
+    return bytes((A_ASSOCIATE_RJ, 0, 0, 0, 0, 4, 0, *reason.value))
 
 
 class NotAnAssociateRq(ValueError):
