@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import socket
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import structlog
 
@@ -21,12 +21,15 @@ from balancer.associate_rq import (
     a_abort,
     a_associate_rj,
 )
+from balancer.caller import Caller
 from balancer.pipes import PipePool
+from balancer.reception import CallerLeft, Inquiry, NoWorker, Reception
 from balancer.relay import End, Outcome, Relay
-from balancer.sockets import break_off, connect, endpoint, take_leave, tune
-from balancer.workers import REFUSALS, Worker, Workers
-from cluster.proxy_protocol import Command, Endpoint, Header, encode
+from balancer.sockets import break_off, connect, take_leave, tune
+from balancer.workers import Worker
+from cluster.proxy_protocol import Command, Endpoint, Header, IPAddress, encode
 from cluster.settings import UpperLayer
+from cluster.settings.live import LiveSettings
 
 log = structlog.get_logger()
 
@@ -41,6 +44,17 @@ class _Rejected(Exception):
         self.pdu = pdu
 
 
+@dataclass(frozen=True, slots=True)
+class Hall:
+    """What lies behind the front door, for all who come in."""
+
+    live: LiveSettings
+    reception: Reception
+    pipes: PipePool
+    source_for: Callable[[IPAddress], IPAddress | None]
+    """From which of our addresses a worker's is called."""
+
+
 class Association:
     """A connection to the front door, from its first byte to its last.
 
@@ -48,33 +62,25 @@ class Association:
     ----------
     client : socket.socket
         The connection; it is closed at the end of `run`.
-    limits : UpperLayer
-    workers : Workers
-    pipes : PipePool
-    admitted : callable
-        Asked when the A-ASSOCIATE-RQ is there: whether one more association may be relayed.
+    id_ : str
+        Under which balancer and worker speak of it.
+    source, entrance : Endpoint
+        Where it comes from, and where it came in.
+    hall : Hall
     """
 
     def __init__(
-        self,
-        client: socket.socket,
-        *,
-        limits: UpperLayer,
-        workers: Workers,
-        pipes: PipePool,
-        admitted: Callable[[], bool],
+        self, client: socket.socket, id_: str, *, source: Endpoint, entrance: Endpoint, hall: Hall
     ) -> None:
-        self.id = secrets.token_hex(8)
+        self.id = id_
+        self.source = source
+        self.entrance = entrance
         self._client = client
-        self._limits = limits
-        self._workers = workers
-        self._pipes = pipes
-        self._admitted = admitted
+        self._hall = hall
         self._loop = asyncio.get_running_loop()
         self._relay: Relay | None = None
         self._requested = False
-        self._source: Endpoint | None = None
-        self._log = log.bind(association=self.id)
+        self._log = log.bind(association=id_, source=str(source))
 
     @property
     def requested(self) -> bool:
@@ -90,7 +96,7 @@ class Association:
             if end.reset:
                 break_off(self._client)
             elif end.outcome not in (Outcome.CLIENT_LEFT, Outcome.PROBE):
-                await take_leave(self._client, end.last_words, self._limits.artim_timeout_s)
+                await take_leave(self._client, end.last_words, self._limits().artim_timeout_s)
             return end.outcome
         finally:
             self._client.close()
@@ -105,8 +111,6 @@ class Association:
     async def _serve(self) -> End:
         try:
             tune(self._client)
-            self._source = endpoint(self._client.getpeername())
-            self._log = self._log.bind(source=str(self._source))
             request = await self._read_request()
         except OSError:
             return End(Outcome.CLIENT_LEFT)
@@ -114,14 +118,20 @@ class Association:
             return request
         self._requested = True
         self._log = self._log.bind(calling_ae=request.calling_ae, called_ae=request.called_ae)
-        if not self._admitted():
-            return End(Outcome.AT_LIMIT, a_associate_rj(RejectReason.LOCAL_LIMIT_EXCEEDED))
-        return await self._find_worker(request)
+        caller = Caller(self.source.address, request.called_ae, request.calling_ae)
+        reception = self._hall.reception
+        if (refusal := reception.refusal(caller)) is not None:
+            self._log.warning("association.refused", setting=refusal.setting, why=refusal.why)
+            outcome = Outcome.UNKNOWN_AE if refusal.is_of_ae_title else Outcome.AT_LIMIT
+            return End(outcome, a_associate_rj(refusal.reason))
+        with reception.guest(caller):
+            return await self._find_worker(request, reception.inquiry(caller))
 
     async def _read_request(self) -> AssociateRq | End:
-        reader = AssociateRqReader(self._limits.associate_rq_limit_bytes)
+        limits = self._limits()
+        reader = AssociateRqReader(limits.associate_rq_limit_bytes)
         try:
-            async with asyncio.timeout(self._limits.artim_timeout_s):
+            async with asyncio.timeout(limits.artim_timeout_s):
                 while True:
                     data = await self._loop.sock_recv(
                         self._client, min(reader.needed_bytes, _READ_AT_ONCE_BYTES)
@@ -138,33 +148,53 @@ class Association:
                 return End(Outcome.PROBE)
             self._log.warning(
                 "association.not_requested",
-                error=f"A-ASSOCIATE-RQ not complete after {self._limits.artim_timeout_s:g} s (ARTIM)",
+                error=f"A-ASSOCIATE-RQ not complete after {limits.artim_timeout_s:g} s (ARTIM)",
             )
             return End(Outcome.NO_ASSOCIATE_RQ, a_abort(AbortReason.NOT_SPECIFIED))
 
-    async def _find_worker(self, request: AssociateRq) -> End:
+    async def _find_worker(self, request: AssociateRq, inquiry: Inquiry) -> End:
         """Offer the association to one worker after the other, until one answers; then relay."""
         rejection = a_associate_rj(RejectReason.TEMPORARY_CONGESTION)
-        refused: set[str] = set()
-        while (worker := self._workers.pick(refused)) is not None:
+        while True:
             try:
-                try:
-                    connection, answer = await self._introduce(request, worker)
-                except _Rejected as rejected:
-                    rejection = rejected.pdu
-                    REFUSALS.labels(worker.name, "rejected").inc()
-                    self._log.info("worker.rejected", worker=worker.name)
-                except OSError as error:
-                    self._workers.failed(worker, type(error).__name__)
-                    self._log.warning("worker.passed_over", worker=worker.name, error=str(error))
-                else:
-                    self._workers.answered(worker)
-                    return await self._relay_to(worker, connection, answer)
-            finally:
-                self._workers.leave(worker)
-            refused.add(worker.name)
-        self._log.warning("association.no_worker", asked=sorted(refused))
-        return End(Outcome.NO_WORKER, rejection)
+                worker = await self._hall.reception.find(inquiry, self._client)
+            except CallerLeft:
+                return End(Outcome.CLIENT_LEFT)
+            except NoWorker as error:
+                self._log.warning("association.no_worker", asked=inquiry.asked, why=str(error))
+                return End(Outcome.NO_WORKER, rejection)
+            try:
+                return await self._offer(request, worker, inquiry)
+            except _Rejected as rejected:
+                rejection = rejected.pdu
+            except OSError as error:
+                self._log.warning("worker.passed_over", worker=worker.name, error=str(error))
+
+    async def _offer(self, request: AssociateRq, worker: Worker, inquiry: Inquiry) -> End:
+        """Relay to a worker, if it takes the association.
+
+        Raises
+        ------
+        OSError, _Rejected
+            It does not; nothing was said to the client.
+        """
+        workers = self._hall.reception.workers
+        served = False
+        try:
+            try:
+                connection, answer = await self._introduce(request, worker)
+            except _Rejected:
+                self._log.info("worker.rejected", worker=worker.name)
+                workers.rejected(worker, inquiry.search)
+                raise
+            except OSError as error:
+                workers.failed(worker, inquiry.search, error)
+                raise
+            served = True
+            workers.answered(worker)
+            return await self._relay_to(worker, connection, answer)
+        finally:
+            workers.leave(worker, served=served)
 
     async def _introduce(self, request: AssociateRq, worker: Worker) -> tuple[socket.socket, bytes]:
         """Hand the request to a worker, and return the connection with the beginning of its answer.
@@ -176,10 +206,11 @@ class Association:
         _Rejected
             It takes none at present.
         """
-        async with asyncio.timeout(self._limits.connect_timeout_s):
-            connection = await connect(worker.dicom)
+        timeout_s = self._limits().connect_timeout_s
+        async with asyncio.timeout(timeout_s):
+            connection = await connect(worker.dicom, self._hall.source_for)
         try:
-            async with asyncio.timeout(self._limits.connect_timeout_s):
+            async with asyncio.timeout(timeout_s):
                 await self._loop.sock_sendall(connection, self._header() + request.pdu)
                 return connection, await self._first_answer(connection)
         except BaseException:
@@ -203,7 +234,7 @@ class Association:
         self._log.info("association.relayed")
         with connection:
             self._relay = Relay(
-                self._client, connection, self._pipes, silence_limit_s=self._limits.artim_timeout_s
+                self._client, connection, self._hall.pipes, silence_limit_s=self._limits().artim_timeout_s
             )
             try:
                 return await self._relay.run(answer)
@@ -211,15 +242,11 @@ class Association:
                 break_off(self._client)
                 raise
 
+    def _limits(self) -> UpperLayer:
+        return self._hall.live.now.upper_layer
+
     def _header(self) -> bytes:
-        return encode(
-            Header(
-                Command.PROXY,
-                client=self._source,
-                server=endpoint(self._client.getsockname()),
-                association_id=self.id,
-            )
-        )
+        return encode(Header(Command.PROXY, client=self.source, server=self.entrance, association_id=self.id))
 
     def _relayed(self) -> dict[str, int]:
         if self._relay is None:

@@ -5,20 +5,24 @@ from __future__ import annotations
 import asyncio
 import collections
 import errno
-import resource
+import secrets
 import socket
 from typing import Final
 
 import structlog
 from prometheus_client import Counter
 
-from balancer.association import Association
+from balancer.association import Association, Hall
+from balancer.descriptors import affordable
+from balancer.listeners import open_listeners, own_addresses, source_towards
 from balancer.pipes import PipePool
+from balancer.probing import Prober
+from balancer.reception import Reception
 from balancer.relay import BOUNDARY_GRACE_S, Outcome
-from balancer.sockets import listen
-from balancer.workers import Workers
+from balancer.sockets import endpoint
 from cluster.coordination.registry import Address, Registry, RegistryUnavailable
-from cluster.settings import Settings
+from cluster.proxy_protocol import Endpoint, IPAddress
+from cluster.settings.live import LiveSettings
 
 log = structlog.get_logger()
 
@@ -37,10 +41,6 @@ SILENT_GRACE_S: Final = 1.0
 """While draining: how long those who have said nothing yet may take to begin."""
 ABORT_GRACE_S: Final = BOUNDARY_GRACE_S + 1.0
 """How long associations that were aborted may take to end."""
-DESCRIPTORS_EACH: Final = 7
-"""Two sockets and two pipes with two ends each; and one connection whose request is not there yet."""
-DESCRIPTORS_OTHERWISE: Final = 64
-"""Listeners, the status pages, the log, the registry, idle pipes."""
 _SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
@@ -49,18 +49,26 @@ class FrontDoor:
 
     Parameters
     ----------
-    settings : Settings
+    live : LiveSettings
+        What holds now; `dicom.host`, `dicom.port` and `service` only when it begins to listen.
     registry : Registry
         Where the workers are found.
+    name : str
+        Of this balancer: association ids begin with it.
     """
 
-    def __init__(self, settings: Settings, registry: Registry) -> None:
-        self._settings = settings
+    def __init__(self, live: LiveSettings, registry: Registry, *, name: str) -> None:
+        self._live = live
         self._registry = registry
+        self._name = name
         self._loop = asyncio.get_running_loop()
-        self._workers = Workers(self._loop.time)
+        self._wanted = self._limit = 0
+        self._reception = Reception(live, name, self._associations_limit)
+        self._workers = self._reception.workers
         self._pipes = PipePool()
-        self._limit = settings.limits.balancer_associations
+        self._own: tuple[IPAddress, ...] = ()
+        self._hall = Hall(live, self._reception, self._pipes, self._source_for)
+        self._prober = Prober(live, self._workers, self._source_for)
         self._listeners: list[socket.socket] = []
         self._accepting = False
         self._rest: asyncio.TimerHandle | None = None
@@ -70,25 +78,39 @@ class FrontDoor:
     async def listen(self, host: str, port: int) -> Address:
         """Take connections at an address, and return it (with a free port when asked for 0).
 
+        On the same port they are taken at the service address, if there is one, whoever holds it now.
+
         Raises
         ------
         OSError
             The address cannot be had.
         """
         try:
-            self._workers.update(await self._registry.members("worker"))
+            self._reception.heed(await self._registry.members("worker"))
         except RegistryUnavailable as error:
             log.warning("registry.unavailable", error=str(error))
-        self._limit = _affordable(self._limit)
-        self._listeners = await listen(Address(host, port), BACKLOG)
+        service = self._live.now.service.address
+        self._listeners = await open_listeners(Address(host, port), service, BACKLOG)
+        self._own = own_addresses(self._listeners, service)
         self._accept_again()
         bound_host, bound_port = self._listeners[0].getsockname()[:2]
         return Address(host or bound_host, bound_port)
 
     async def follow(self) -> None:
-        """Keep up with the registry until cancelled."""
-        async for members in self._registry.watch():
-            self._workers.update(members)
+        """Keep up with the registry, and look after the workers, until cancelled."""
+        async with asyncio.TaskGroup() as probes:
+            self._prober.attend(probes)
+            async for members in self._registry.watch():
+                self._reception.heed(members)
+                self._prober.attend(probes)
+
+    def flows(self, address: IPAddress) -> tuple[Endpoint, ...]:
+        """Return the clients of those connections that came in by an address of ours."""
+        return tuple(
+            association.source
+            for association in self._connections.values()
+            if association.entrance.address == address
+        )
 
     async def drain(self, timeout_s: float) -> None:
         """Take no new connections; let associations end, and abort those that do not in time.
@@ -125,18 +147,28 @@ class FrontDoor:
         return None if len(self._workers) else "knows no worker"
 
     def status(self) -> dict[str, object]:
-        """Return what the status page says: workers, and totals since the start."""
+        """Return what the status page says: workers, ceilings, the queue, and totals since the start."""
         return {
             "associations": self._workers.associations,
-            "associations_limit": self._limit,
+            "associations_limit": self._associations_limit(),
             "connections": len(self._connections),
-            "workers": self._workers.status(),
+            **self._reception.status(),
             "outcomes": dict(self._outcomes),
         }
 
+    def _associations_limit(self) -> int:
+        """Return how many associations may be relayed here at once."""
+        wanted = self._live.now.limits.balancer_associations
+        if wanted != self._wanted:
+            self._wanted, self._limit = wanted, affordable(wanted)
+        return self._limit
+
+    def _source_for(self, worker: IPAddress) -> IPAddress | None:
+        return source_towards(worker, self._own)
+
     def _accept_again(self) -> None:
         self._rest = None
-        if not self._accepting and len(self._connections) < 2 * self._limit:
+        if not self._accepting and len(self._connections) < 2 * self._associations_limit():
             self._accepting = True
             for listener in self._listeners:
                 self._loop.add_reader(listener, self._on_connections, listener)
@@ -158,7 +190,7 @@ class FrontDoor:
     def _accept(self, listener: socket.socket) -> bool:
         """Accept one connection; tell whether there may be more."""
         try:
-            client, _ = listener.accept()
+            client, name = listener.accept()
         except BlockingIOError:
             return False
         except OSError as error:
@@ -171,15 +203,15 @@ class FrontDoor:
             return False
         association = Association(
             client,
-            limits=self._settings.upper_layer,
-            workers=self._workers,
-            pipes=self._pipes,
-            admitted=lambda: self._workers.associations < self._limit,
+            f"{self._name}-{secrets.token_hex(8)}",
+            source=endpoint(name),
+            entrance=endpoint(client.getsockname()),
+            hall=self._hall,
         )
         task = self._loop.create_task(self._serve(association), name=f"association {association.id}")
         self._connections[task] = association
         task.add_done_callback(self._done)
-        if len(self._connections) >= 2 * self._limit:
+        if len(self._connections) >= 2 * self._associations_limit():
             self._stop_accepting()
         return True
 
@@ -202,17 +234,3 @@ class FrontDoor:
     async def _wait(self, timeout_s: float | None) -> None:
         if self._connections and (timeout_s is None or timeout_s > 0):
             await asyncio.wait(list(self._connections), timeout=timeout_s)
-
-
-def _affordable(associations: int) -> int:
-    """Raise the limit of file descriptors as far as may be, and return how many associations it allows."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = DESCRIPTORS_OTHERWISE + DESCRIPTORS_EACH * associations
-    if soft < wanted:
-        soft = min(wanted, hard) if hard != resource.RLIM_INFINITY else wanted
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    if soft < wanted:
-        allowed = (soft - DESCRIPTORS_OTHERWISE) // DESCRIPTORS_EACH
-        log.warning("balancer.few_descriptors", wanted=wanted, limit=soft, associations=allowed)
-        return max(1, allowed)
-    return associations

@@ -13,6 +13,7 @@ from balancer.front_door import FrontDoor
 from cluster.coordination.registry import Address, Member, Registry
 from cluster.http import Pages, StatusServer
 from cluster.settings import Settings
+from cluster.settings.live import LiveSettings
 
 log = structlog.get_logger()
 
@@ -37,7 +38,7 @@ async def run(settings: Settings, registry: Registry, stop: asyncio.Event, *, na
     RegistryUnavailable
         The balancer cannot announce itself.
     """
-    door = FrontDoor(settings, registry)
+    door = FrontDoor(LiveSettings(settings), registry, name=name)
 
     async def status() -> dict[str, object]:
         return {"kind": "balancer", "name": name, "dicom": str(dicom), **door.status()}

@@ -40,6 +40,8 @@ class Outcome(enum.StrEnum):
     PROBE = "probe"
     """The client left, or stayed, without a byte: a health check, as a rule."""
     NO_ASSOCIATE_RQ = "no_associate_rq"
+    UNKNOWN_AE = "unknown_ae"
+    """The called or the calling AE title is none that associations are taken for."""
     NO_WORKER = "no_worker"
     AT_LIMIT = "at_limit"
     FAILED = "failed"

@@ -7,16 +7,20 @@ import errno
 import ipaddress
 import socket
 import struct
+from collections.abc import Callable
 from typing import Final
 
 from cluster.coordination.registry import Address
-from cluster.proxy_protocol import Endpoint
+from cluster.proxy_protocol import Endpoint, IPAddress
 
 KEEPALIVE_IDLE_S: Final = 30
 KEEPALIVE_INTERVAL_S: Final = 10
 UNRESPONSIVE_LIMIT_S: Final = 120
 """How long bytes or keep-alives may stay unacknowledged before a host counts as gone. Linux counts a closed
 window, too: so this is longer than the time limits of those at both ends."""
+IP_BIND_ADDRESS_NO_PORT: Final = 24
+"""Option of Linux that Python does not name: the port is chosen on connecting, so that connections to several
+peers may share one."""
 _NOT_HERE: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 """`localhost` often stands for ::1 on hosts without IPv6."""
 _DISCARDED_AT_ONCE_BYTES: Final = 64 * 1024
@@ -32,8 +36,16 @@ def tune(connection: socket.socket) -> None:
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNRESPONSIVE_LIMIT_S * 1000)
 
 
-async def connect(address: Address) -> socket.socket:
+async def connect(
+    address: Address, source_for: Callable[[IPAddress], IPAddress | None] = lambda _: None
+) -> socket.socket:
     """Return a connection to an address, the caller's to close.
+
+    Parameters
+    ----------
+    address : Address
+    source_for : callable, optional
+        Says for the peer's address from which of ours to call; None to leave it to the kernel.
 
     Raises
     ------
@@ -46,6 +58,9 @@ async def connect(address: Address) -> socket.socket:
     connection = socket.socket(family, kind, protocol)
     try:
         tune(connection)
+        if (source := source_for(endpoint((str(where[0]), int(where[1]))).address)) is not None:
+            connection.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
+            connection.bind((str(source), 0))
         await loop.sock_connect(connection, where)
     except BaseException:
         connection.close()

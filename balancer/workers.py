@@ -1,14 +1,20 @@
-"""The workers that are known, and what each has to do."""
+"""The workers that are known, what each has to do, and how each is."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from random import Random
+from typing import Final
 
 import structlog
 from prometheus_client import Counter, Gauge
 
 from balancer.choice import Candidate, choose
+from balancer.routing import is_in_pool
 from cluster.coordination.registry import Address, Member
+from cluster.settings import Route
 
 log = structlog.get_logger()
 
@@ -16,22 +22,95 @@ ASSOCIATIONS = Gauge("atria_balancer_associations", "Associations that are relay
 REFUSALS = Counter(
     "atria_balancer_worker_refusals_total", "Associations that a worker did not take", ["worker", "reason"]
 )
+FAILING = Gauge("atria_balancer_worker_failing", "Whether a worker does not answer its probes", ["worker"])
+
+FAILING_REST_S: Final = 5.0
+"""How long a worker that failed an association is taken only if there is no other, unless it answers."""
+REFUSED_REST_S: Final = 0.25
+"""How long a worker that said no is not asked again."""
 
 
 class Worker:
     """One worker process. It outlives its place in the registry for as long as associations end at it."""
 
-    def __init__(self, member: Member, dicom: Address) -> None:
+    def __init__(self, member: Member, dicom: Address, turn: float) -> None:
         self.member = member
         self.dicom = dicom
+        self.labels = dict(member.labels)
+        self.turn = turn
+        """Of the next association that it is given, in units of weight: it counts where loads are equal."""
         self.associations = 0
-        self.picked = 0
+        """Of this balancer."""
+        self.elsewhere = 0
+        """Of other balancers, as the worker reports them."""
+        self.openings = 0
+        """How often it has become able to take one more: who was refused before may ask again."""
         self.failing_until = 0.0
+        self.full_at: int | None = None
+        """With how many associations it said that it takes no more."""
+        self.full_until = 0.0
+        self.missed_probes = 0
+        """In a row."""
+        self.is_lost = False
+        """Whether it has missed so many that it counts as failing until it answers."""
+        self.last_probe: Mapping[str, object] | None = None
 
     @property
     def name(self) -> str:
         """Its name in the cluster."""
         return self.member.name
+
+    @property
+    def load(self) -> int:
+        """How many associations it has, as far as is known here."""
+        return self.associations + self.elsewhere
+
+    def is_failing(self, now: float) -> bool:
+        """Return whether it is passed over where there is another."""
+        return self.is_lost or self.failing_until > now
+
+    def is_full(self, now: float) -> bool:
+        """Return whether it said so, has not fewer associations since, and is not to be tried again yet."""
+        return self.full_at is not None and self.load >= self.full_at and now < self.full_until
+
+    def candidate(self, route: Route | None, now: float) -> Candidate:
+        """Return it as the choice sees it."""
+        return Candidate(
+            self.name,
+            self.load,
+            self.member.capacity,
+            self.member.weight,
+            self.turn,
+            is_in_pool(route, self.labels),
+            self.is_failing(now),
+            self.member.draining,
+            self.is_full(now),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """When a worker that did not take an association may be offered it again."""
+
+    openings: int
+    """Of the worker: once it has more."""
+    not_before: float
+    """Or from then on."""
+
+
+@dataclass(slots=True)
+class Search:
+    """One association's way to a worker."""
+
+    route: Route | None = None
+    refused: dict[Worker, Refused] = field(default_factory=dict)
+
+    def may_ask(self, worker: Worker, now: float, *, again: bool) -> bool:
+        """Return whether a worker was not asked yet, or may be asked `again` because it may take it now."""
+        refused = self.refused.get(worker)
+        if refused is not None:
+            return again and (worker.openings != refused.openings or now >= refused.not_before)
+        return self.route is None or not self.route.only or is_in_pool(self.route, worker.labels)
 
 
 class Workers:
@@ -39,21 +118,31 @@ class Workers:
 
     Parameters
     ----------
+    name : str
+        Of this balancer.
     now : callable
         A monotonic clock, in seconds.
-    failing_rest_s : float
-        How long a worker that failed is taken only if there is no other.
+    random : Random
     """
 
-    def __init__(self, now: Callable[[], float], failing_rest_s: float = 5.0) -> None:
+    def __init__(self, name: str, now: Callable[[], float], random: Random) -> None:
+        self.on_opening: Callable[[], None] = lambda: None
+        """Called when a worker may have become able to take one more association."""
+        self._name = name
         self._now = now
-        self._failing_rest_s = failing_rest_s
+        self._random = random
         self._by_name: dict[str, Worker] = {}
-        self._picks = 0
+        self._turn = 0.0
         self._associations = 0
 
     def __len__(self) -> int:
         return len(self._by_name)
+
+    def __iter__(self) -> Iterator[Worker]:
+        return iter(self._by_name.values())
+
+    def __contains__(self, worker: Worker) -> bool:
+        return self._by_name.get(worker.name) is worker
 
     @property
     def associations(self) -> int:
@@ -68,45 +157,87 @@ class Workers:
                 continue
             known = self._by_name.get(member.name)
             if known is None or known.member.started_at != member.started_at:
-                known = Worker(member, member.dicom)
-                known.picked = self._picks
+                known = Worker(member, member.dicom, self._turn)
                 log.info("worker.found", worker=member.name, dicom=str(member.dicom))
-            known.member, known.dicom = member, member.dicom
+            self._describe(known, member, member.dicom)
             found[member.name] = known
         for name in self._by_name.keys() - found.keys():
             log.info("worker.gone", worker=name, associations=self._by_name[name].associations)
         self._by_name = found
+        self.on_opening()
 
-    def pick(self, refused: Collection[str]) -> Worker | None:
-        """Choose a worker for an association, and count it there until `leave` is called."""
+    def pick(self, search: Search, *, again: bool = False) -> Worker | None:
+        """Choose a worker for an association, and count it there until `leave` is called.
+
+        Parameters
+        ----------
+        search : Search
+        again : bool
+            Whether those are asked, too, that have refused it and may take it now.
+        """
         now = self._now()
         chosen = choose(
             [
-                Candidate(worker.name, worker.associations, worker.picked, worker.failing_until > now)
+                worker.candidate(search.route, now)
                 for worker in self._by_name.values()
+                if search.may_ask(worker, now, again=again)
             ],
-            refused,
+            self._random,
         )
         if chosen is None:
             return None
         worker = self._by_name[chosen.name]
-        self._picks += 1
-        worker.picked = self._picks
+        if worker.full_at is not None and worker.load >= worker.full_at:
+            worker.full_until = now + REFUSED_REST_S  # one is enough to find out whether it still is
+        # Start-time fair queuing: who was away for long has no claim to what it missed.
+        self._turn = max(self._turn, worker.turn)
+        worker.turn = self._turn + 1 / worker.member.weight
         self._count(worker, 1)
         return worker
 
-    def leave(self, worker: Worker) -> None:
+    def leave(self, worker: Worker, *, served: bool) -> None:
         """Count an association that is over, or was not taken."""
         self._count(worker, -1)
+        if served:
+            worker.openings += 1
+        self.on_opening()
 
-    def failed(self, worker: Worker, reason: str) -> None:
-        """Note that a worker did not answer, so that the next association need not find out again."""
-        worker.failing_until = self._now() + self._failing_rest_s
-        REFUSALS.labels(worker.name, reason).inc()
+    def rejected(self, worker: Worker, search: Search) -> None:
+        """Note that a worker takes no more for now, so that the next association need not find out again."""
+        now = self._now()
+        worker.full_at = worker.load - 1
+        worker.full_until = now + REFUSED_REST_S
+        search.refused[worker] = Refused(worker.openings, worker.full_until)
+        REFUSALS.labels(worker.name, "rejected").inc()
+
+    def failed(self, worker: Worker, search: Search, error: OSError) -> None:
+        """Note that a worker did not answer. One that let us wait is not waited for twice."""
+        now = self._now()
+        worker.failing_until = now + FAILING_REST_S
+        not_before = math.inf if isinstance(error, TimeoutError) else now + REFUSED_REST_S
+        search.refused[worker] = Refused(worker.openings, not_before)
+        REFUSALS.labels(worker.name, type(error).__name__).inc()
 
     def answered(self, worker: Worker) -> None:
-        """Note that a worker has answered."""
-        worker.failing_until = 0.0
+        """Note that a worker has taken an association."""
+        if worker.full_at is not None or worker.missed_probes or worker.failing_until:
+            worker.full_at = None
+            self._is_well(worker)
+
+    def probe_answered(self, worker: Worker, begun_at: float) -> None:
+        """Note that a worker has answered a probe. What failed after the probe began, still counts."""
+        if worker.failing_until > begun_at + FAILING_REST_S:
+            return
+        if worker.missed_probes or worker.failing_until:
+            self._is_well(worker)
+
+    def probe_missed(self, worker: Worker, failures: int, error: str) -> None:
+        """Note that a worker has not answered a probe; after so many in a row it is failing."""
+        worker.missed_probes += 1
+        if worker.missed_probes >= failures and not worker.is_lost:
+            worker.is_lost = True
+            FAILING.labels(worker.name).set(1)
+            log.warning("worker.failing", worker=worker.name, probes=worker.missed_probes, error=error)
 
     def status(self) -> list[dict[str, object]]:
         """Return what the status page says of each."""
@@ -116,10 +247,34 @@ class Workers:
                 "name": worker.name,
                 "dicom": str(worker.dicom),
                 "associations": worker.associations,
-                "failing": worker.failing_until > now,
+                "elsewhere": worker.elsewhere,
+                "capacity": worker.member.capacity,
+                "weight": worker.member.weight,
+                "labels": dict(worker.member.labels),
+                "draining": worker.member.draining,
+                "full": worker.is_full(now),
+                "failing": worker.is_failing(now),
+                "last_probe": worker.last_probe,
             }
             for worker in self._by_name.values()
         ]
+
+    def _describe(self, worker: Worker, member: Member, dicom: Address) -> None:
+        elsewhere = sum(share.associations for share in member.load.shares if share.balancer != self._name)
+        if elsewhere < worker.elsewhere:
+            worker.openings += 1
+        worker.member, worker.dicom, worker.elsewhere = member, dicom, elsewhere
+        worker.labels = dict(member.labels)
+
+    def _is_well(self, worker: Worker) -> None:
+        if worker.is_lost:
+            worker.is_lost = False
+            FAILING.labels(worker.name).set(0)
+            log.info("worker.well", worker=worker.name)
+        worker.missed_probes = 0
+        worker.failing_until = 0.0
+        worker.openings += 1
+        self.on_opening()
 
     def _count(self, worker: Worker, step: int) -> None:
         worker.associations += step

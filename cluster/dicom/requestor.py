@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -63,6 +64,8 @@ async def connect(
     called_ae: str,
     contexts: Sequence[ProposedContext],
     limits: UpperLayerLimits,
+    sock: socket.socket | None = None,
+    is_probe: bool = False,
 ) -> Association:
     """Connect to a peer and negotiate an association.
 
@@ -78,6 +81,10 @@ async def connect(
         1 to 128.
     limits : UpperLayerLimits
         `connect_timeout_s` for the connection, `artim_timeout_s` for the answer.
+    sock : socket.socket, optional
+        A connection to the peer that is there already; it is closed with the association.
+    is_probe : bool, optional
+        Whether it is only looked whether the peer is well, and that every few seconds.
 
     Raises
     ------
@@ -95,7 +102,8 @@ async def connect(
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(limits.connect_timeout_s):
         _, connection = await loop.create_connection(
-            lambda: _RequestorConnection(limits, request, f"{host}:{port}"), host, port
+            lambda: _RequestorConnection(limits, request, f"{host}:{port}", is_probe=is_probe),
+            **({"host": host, "port": port} if sock is None else {"sock": sock}),
         )
     try:
         async with asyncio.timeout(limits.artim_timeout_s):
@@ -125,8 +133,9 @@ async def connect(
 
 
 class _RequestorConnection(Connection):
-    def __init__(self, limits: UpperLayerLimits, request: AssociateRQ, peer: str) -> None:
+    def __init__(self, limits: UpperLayerLimits, request: AssociateRQ, peer: str, *, is_probe: bool) -> None:
         super().__init__(Role.REQUESTOR, limits)
+        self.is_probe = is_probe
         self.association_id = uuid.uuid4().hex
         self.calling_ae = request.calling_ae
         self.called_ae = request.called_ae

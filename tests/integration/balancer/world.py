@@ -9,13 +9,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import cast
+from typing import Any, cast
 
 from balancer.front_door import FrontDoor
 from cluster import proxy_protocol
-from cluster.coordination.memory_registry import MemoryRegistry
+from cluster.coordination.memory_registry import MemoryAnnouncement, MemoryRegistry
 from cluster.coordination.registry import Address, Member
 from cluster.settings import Settings
+from cluster.settings.live import LiveSettings
 
 Script = Callable[["Visit"], Awaitable[None]]
 
@@ -72,6 +73,27 @@ async def echo(visit: Visit) -> None:
         await visit.writer.drain()
 
 
+async def echo_probe(visit: Visit) -> None:
+    """Answer a C-ECHO, as a worker that is well does."""
+    accepted_context = bytes.fromhex("21000019 01000000 40000011") + b"1.2.840.10008.1.2"
+    body = visit.request[6:74] + accepted_context + bytes.fromhex("50000008 51000004 00004000")
+    visit.writer.write(pdu(2, body))
+    await visit.read_pdu()
+    elements = [
+        (0x0002, b"1.2.840.10008.1.1\0"),
+        (0x0100, struct.pack("<H", 0x8030)),
+        (0x0120, struct.pack("<H", 1)),
+        (0x0800, struct.pack("<H", 0x0101)),
+        (0x0900, struct.pack("<H", 0)),
+    ]
+    group = b"".join(struct.pack("<HHI", 0, tag, len(value)) + value for tag, value in elements)
+    command = struct.pack("<HHII", 0, 0, 4, len(group)) + group
+    visit.writer.write(pdu(4, struct.pack("!IBB", len(command) + 2, 1, 3) + command))
+    await visit.read_pdu()
+    visit.writer.write(A_RELEASE_RP)
+    await visit.reader.read()
+
+
 @dataclass
 class FakeWorker:
     """A worker whose behaviour is a script."""
@@ -82,6 +104,12 @@ class FakeWorker:
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     faults: list[BaseException] = field(default_factory=list)
     address: Address = field(default_factory=lambda: Address("127.0.0.1", 0))
+    described: dict[str, Any] = field(default_factory=dict)
+    """What it says of itself besides: fields of `Member`."""
+    answers_probes: bool = True
+    probes: int = 0
+    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    announcement: MemoryAnnouncement | None = None
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[None]:
@@ -97,7 +125,22 @@ class FakeWorker:
             await server.wait_closed()
 
     def member(self) -> Member:
-        return Member("worker", self.name, Address("127.0.0.1", 1), 1, "0", datetime.now(UTC), self.address)
+        return Member(
+            kind="worker",
+            name=self.name,
+            http=Address("127.0.0.1", 1),
+            pid=1,
+            version="0",
+            started_at=self.started_at,
+            dicom=self.address,
+            **self.described,
+        )
+
+    async def describe(self, **fields: Any) -> None:
+        """Say something else of itself."""
+        assert self.announcement is not None
+        self.described |= fields
+        await self.announcement.update(self.member())
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -110,6 +153,10 @@ class FakeWorker:
             head = await reader.readexactly(6)
             request = head + await reader.readexactly(int.from_bytes(head[2:], "big"))
             visit = Visit(header, request, reader, writer)
+            if header.command is proxy_protocol.Command.LOCAL:
+                self.probes += 1
+                await (echo_probe(visit) if self.answers_probes else reader.read())
+                return
             self.visits.append(visit)
             await self.script(visit)
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError) as error:
@@ -152,6 +199,7 @@ class World:
     door: FrontDoor
     address: Address
     registry: MemoryRegistry
+    live: LiveSettings
 
     @asynccontextmanager
     async def caller(self) -> AsyncIterator[Caller]:
@@ -199,17 +247,18 @@ async def until(condition: Callable[[], bool]) -> None:
 
 @asynccontextmanager
 async def world(*workers: FakeWorker, **tables: object) -> AsyncIterator[World]:
-    """Open a front door before these workers; `tables` are those of the settings."""
+    """Open a front door before these workers; `tables` are those of the settings. Nobody is probed unless
+    they say so."""
     registry = MemoryRegistry()
-    settings = Settings.model_validate(tables)
+    live = LiveSettings(Settings.model_validate({"probing": {"interval_s": 3600}, **tables}))
     async with asyncio.TaskGroup() as tasks:
         for worker in workers:
-            await registry.announce(worker.member())
-        door = FrontDoor(settings, registry)
+            worker.announcement = await registry.announce(worker.member())
+        door = FrontDoor(live, registry, name="balancer-1")
         address = await door.listen("127.0.0.1", 0)
         following = tasks.create_task(door.follow())
         try:
-            yield World(door, address, registry)
+            yield World(door, address, registry, live)
         finally:
             await door.drain(0)
             following.cancel()
