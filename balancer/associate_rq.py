@@ -17,6 +17,7 @@ A_ASSOCIATE_RJ: Final = 0x03
 A_ASSOCIATE_RJ_BYTES: Final = 10
 A_RELEASE_RP: Final = 0x06
 A_ABORT: Final = 0x07
+A_ABORT_BYTES: Final = 10
 REJECTED_TRANSIENT: Final = 2
 """Result of an A-ASSOCIATE-RJ that may be asked again (PS3.8 9.3.4)."""
 

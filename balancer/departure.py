@@ -7,15 +7,15 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from balancer.associate_rq import A_ABORT
+from balancer.associate_rq import A_ABORT, A_ABORT_BYTES
 
 
 @contextmanager
 def watched(client: socket.socket, left: Callable[[], None]) -> Iterator[None]:
     """Call `left` once if the client closes its connection, breaks it, or aborts, within the context.
 
-    Nothing is read. One that sends anything else, before its request is answered, is watched no more: that
-    it has left is seen when its data is relayed.
+    Nothing else is read. One that sends more before its request is answered is watched no longer: that it
+    has left is seen when what it sent is relayed.
     """
     loop = asyncio.get_running_loop()
 
@@ -27,7 +27,10 @@ def watched(client: socket.socket, left: Callable[[], None]) -> Iterator[None]:
         except OSError:
             first = b""
         loop.remove_reader(client)
-        if not first or first[0] == A_ABORT:
+        if not first:
+            left()
+        elif first[0] == A_ABORT:
+            client.recv(A_ABORT_BYTES)  # to close with bytes unread would reset the connection
             left()
 
     loop.add_reader(client, look)

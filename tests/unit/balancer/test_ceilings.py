@@ -33,7 +33,7 @@ def worker(name: str, *shares: Share) -> Member:
 
 def reached(ceilings: Ceilings, caller: Caller, **fields: int) -> str | None:
     found = ceilings.reached(limits(**fields), caller)
-    return found and found.ceiling
+    return found.ceiling if found else None
 
 
 @pytest.mark.parametrize(
