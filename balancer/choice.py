@@ -37,8 +37,7 @@ class Candidate:
     @property
     def has_room(self) -> bool:
         """Whether it may be given an association."""
-        at_ceiling = self.capacity and self.associations >= self.capacity
-        return not (self.draining or self.full or at_ceiling)
+        return not (self.draining or self.full or 0 < self.capacity <= self.associations)
 
     @property
     def load(self) -> float:
@@ -59,17 +58,16 @@ def choose(candidates: Collection[Candidate], random: Random) -> Candidate | Non
     Candidate or None
         None when nobody has room.
     """
-    able = [candidate for candidate in candidates if candidate.has_room]
-    if not able:
-        return None
-    best = min(_rank(candidate) for candidate in able)
-    drawn = _two_of([candidate for candidate in able if _rank(candidate) == best], random)
-    return min(drawn, key=lambda candidate: (candidate.load, candidate.turn, candidate.name))
-
-
-def _rank(candidate: Candidate) -> tuple[bool, bool]:
-    """Order by what counts more than load: one outside the pool that is well before one of it that fails."""
-    return candidate.failing, not candidate.in_pool
+    equals: list[Candidate] = []
+    best = (True, True)  # failing counts more than being outside the pool, and both more than load
+    for candidate in candidates:
+        if candidate.has_room and (rank := (candidate.failing, not candidate.in_pool)) <= best:
+            if rank < best:
+                best = rank
+                equals.clear()
+            equals.append(candidate)
+    drawn = _two_of(equals, random)
+    return min(drawn, key=lambda candidate: (candidate.load, candidate.turn, candidate.name), default=None)
 
 
 def _two_of(equals: list[Candidate], random: Random) -> list[Candidate]:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from random import Random
 from typing import TYPE_CHECKING, Final
 
+import structlog
 from prometheus_client import Counter
 
 from balancer.sockets import connect
@@ -18,6 +19,8 @@ from cluster.settings.live import LiveSettings
 
 if TYPE_CHECKING:
     from cluster.dicom.association import Association
+
+log = structlog.get_logger()
 
 PROBES = Counter(
     "atria_balancer_probes_total", "Probes of workers, by what came of them", ["worker", "outcome"]
@@ -87,9 +90,13 @@ class Prober:
             )
         except ProbeFailed as failure:
             error = str(failure)
-            self._workers.probe_missed(worker, settings.probing.failures, error)
-        else:
+        except Exception as fault:  # whatever an answer does to us, the front door and the other probes go on
+            log.exception("probe.failed", worker=worker.name)
+            error = repr(fault)
+        if error is None:
             self._workers.probe_answered(worker, begun_at)
+        else:
+            self._workers.probe_missed(worker, settings.probing.failures, error)
         PROBES.labels(worker.name, "answered" if error is None else "missed").inc()
         worker.last_probe = {
             "at": datetime.now(UTC).isoformat(timespec="milliseconds"),

@@ -158,10 +158,12 @@ class Workers:
             known = self._by_name.get(member.name)
             if known is None or known.member.started_at != member.started_at:
                 known = Worker(member, member.dicom, self._turn)
+                FAILING.labels(member.name).set(0)
                 log.info("worker.found", worker=member.name, dicom=str(member.dicom))
             self._describe(known, member, member.dicom)
             found[member.name] = known
         for name in self._by_name.keys() - found.keys():
+            FAILING.labels(name).set(0)
             log.info("worker.gone", worker=name, associations=self._by_name[name].associations)
         self._by_name = found
         self.on_opening()
