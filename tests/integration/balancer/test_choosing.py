@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pytest
 
+from balancer.workers import REFUSED_REST_S
 from cluster.coordination.registry import Load, Share
 from cluster.settings import Settings
 from tests.integration.balancer.world import (
@@ -33,11 +34,13 @@ UNKNOWN_CALLING = pdu(3, b"\0\1\1\3")
 
 
 @asynccontextmanager
-async def workers_and_world(*workers: FakeWorker, **tables: object) -> AsyncIterator[World]:
+async def workers_and_world(
+    *workers: FakeWorker, host: str = "127.0.0.1", **tables: object
+) -> AsyncIterator[World]:
     async with AsyncExitStack() as stack:
         for worker in workers:
             await stack.enter_async_context(worker.listening())
-        yield await stack.enter_async_context(world(*workers, **tables))
+        yield await stack.enter_async_context(world(*workers, host=host, **tables))
 
 
 def at(name: str, site: str, **fields: Any) -> FakeWorker:
@@ -263,6 +266,19 @@ async def test_a_worker_that_takes_some_again_is_given_those_who_wait() -> None:
         assert await one.read_pdu() == await two.read_pdu() == A_ASSOCIATE_AC
 
 
+async def test_workers_that_go_on_rejecting_slowly_are_not_asked_for_ever() -> None:
+    async def think_and_reject(visit: Visit) -> None:
+        await asyncio.sleep(REFUSED_REST_S + 0.1)
+        visit.writer.write(AT_LIMIT)
+        await visit.reader.read()
+
+    a, b = FakeWorker(think_and_reject, "a"), FakeWorker(think_and_reject, "b")
+    async with workers_and_world(a, b, limits={"queue_timeout_s": 0.5}) as here, here.caller() as caller:
+        async with asyncio.timeout(5):
+            assert await caller.associate() == AT_LIMIT
+        assert sum(visits(a, b)) > 2
+
+
 async def leave(caller: Caller) -> None:
     caller.writer.close()
 
@@ -401,6 +417,16 @@ async def test_the_service_address_is_listened_at_wherever_it_is() -> None:
         writer.close()
         await writer.wait_closed()
         await until(lambda: here.door.flows(ipaddress.ip_address("127.83.1.2")) == ())
+
+
+async def test_workers_are_called_from_the_address_that_is_the_balancers_own() -> None:
+    worker = FakeWorker(echo)
+    often = {"interval_s": 0.05}
+    async with workers_and_world(worker, host="127.83.1.1", probing=often) as here, here.caller() as caller:
+        assert await caller.associate() == A_ASSOCIATE_AC
+        assert worker.visits[0].writer.get_extra_info("peername")[0] == "127.83.1.1"
+        await until(lambda: worker.probes > 0)
+        assert worker.callers == {"127.83.1.1"}
 
 
 @pytest.mark.parametrize("address", ["192.0.2.1", "2001:db8::1"])

@@ -112,7 +112,7 @@ async def test_those_who_wait_are_given_to_a_worker_that_answers_again() -> None
         await (visit.reader.read() if hangs else echo(visit))
 
     worker = FakeWorker(hang, answers_probes=False)
-    limits = {"upper_layer": {"connect_timeout_s": 0.1}, "limits": {"queue_timeout_s": 30}}
+    limits: dict[str, Any] = {"upper_layer": {"connect_timeout_s": 0.1}, "limits": {"queue_timeout_s": 30}}
     async with worker.listening(), world(worker, probing=OFTEN, **limits) as here, here.caller() as caller:
         caller.writer.write(associate_rq())
         await until(

@@ -108,6 +108,8 @@ class FakeWorker:
     """What it says of itself besides: fields of `Member`."""
     answers_probes: bool = True
     probes: int = 0
+    callers: set[str] = field(default_factory=set)
+    """Addresses that it was called from."""
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     announcement: MemoryAnnouncement | None = None
 
@@ -146,6 +148,7 @@ class FakeWorker:
         task = asyncio.current_task()
         assert task is not None
         self.tasks.add(task)
+        self.callers.add(writer.get_extra_info("peername")[0])
         try:
             data = b""
             while (header := proxy_protocol.parse(data)) is None:
@@ -246,7 +249,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 @asynccontextmanager
-async def world(*workers: FakeWorker, **tables: object) -> AsyncIterator[World]:
+async def world(*workers: FakeWorker, host: str = "127.0.0.1", **tables: object) -> AsyncIterator[World]:
     """Open a front door before these workers; `tables` are those of the settings. Nobody is probed unless
     they say so."""
     registry = MemoryRegistry()
@@ -255,7 +258,7 @@ async def world(*workers: FakeWorker, **tables: object) -> AsyncIterator[World]:
         for worker in workers:
             worker.announcement = await registry.announce(worker.member())
         door = FrontDoor(live, registry, name="balancer-1")
-        address = await door.listen("127.0.0.1", 0)
+        address = await door.listen(host, 0)
         following = tasks.create_task(door.follow())
         try:
             yield World(door, address, registry, live)

@@ -163,6 +163,17 @@ def test_a_worker_that_said_it_is_full_is_asked_by_nobody_until_it_has_fewer() -
     assert pick(workers, search, again=True) is held
 
 
+def test_a_worker_with_fewer_of_other_balancers_is_asked_again() -> None:
+    shares = (Share("balancer-2", "CT", "10.0.0.1", 2),)
+    workers = known(member("a", load=Load(2, shares)))
+    search = Search()
+    worker = reject(workers, search)
+    workers.update([member("a", load=Load(2, shares))])
+    assert workers.pick(search, again=True) is None
+    workers.update([member("a", load=Load(1, (replace(shares[0], associations=1),)))])
+    assert pick(workers, search, again=True) is worker
+
+
 def test_a_full_worker_is_tried_by_one_after_a_rest_and_by_all_when_that_one_was_taken() -> None:
     clock = Clock()
     workers = known("a", now=clock)
