@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 import structlog
 
@@ -26,14 +27,17 @@ from balancer.pipes import PipePool
 from balancer.reception import CallerLeft, Inquiry, NoWorker, Reception
 from balancer.relay import End, Outcome, Relay
 from balancer.sockets import break_off, connect, take_leave, tune
-from balancer.workers import Worker
+from balancer.worker import Worker
 from cluster.proxy_protocol import Command, Endpoint, Header, IPAddress, encode
 from cluster.settings import UpperLayer
 from cluster.settings.live import LiveSettings
 
 log = structlog.get_logger()
 
-_READ_AT_ONCE_BYTES = 64 * 1024
+CONNECT_PATIENCE_S: Final = 1.5
+"""How long a host may take to accept a connection when there is another worker, if `connect_timeout_s` is
+longer: a SYN that was lost is sent anew after 1 s (RFC 6298), a host that is off never answers."""
+_READ_AT_ONCE_BYTES: Final = 64 * 1024
 
 
 class _Rejected(Exception):
@@ -182,7 +186,7 @@ class Association:
         served = False
         try:
             try:
-                connection, answer = await self._introduce(request, worker)
+                connection, answer = await self._introduce(request, worker, inquiry)
             except _Rejected:
                 self._log.info("worker.rejected", worker=worker.name)
                 workers.rejected(worker, inquiry.search)
@@ -196,7 +200,9 @@ class Association:
         finally:
             workers.leave(worker, served=served)
 
-    async def _introduce(self, request: AssociateRq, worker: Worker) -> tuple[socket.socket, bytes]:
+    async def _introduce(
+        self, request: AssociateRq, worker: Worker, inquiry: Inquiry
+    ) -> tuple[socket.socket, bytes]:
         """Hand the request to a worker, and return the connection with the beginning of its answer.
 
         Raises
@@ -207,7 +213,8 @@ class Association:
             It takes none at present.
         """
         timeout_s = self._limits().connect_timeout_s
-        async with asyncio.timeout(timeout_s):
+        has_another = self._hall.reception.workers.has_another(inquiry.search, worker)
+        async with asyncio.timeout(min(timeout_s, CONNECT_PATIENCE_S) if has_another else timeout_s):
             connection = await connect(worker.dicom, self._hall.source_for)
         try:
             async with asyncio.timeout(timeout_s):

@@ -12,7 +12,8 @@ import structlog
 from prometheus_client import Counter
 
 from balancer.sockets import connect
-from balancer.workers import Worker, Workers
+from balancer.worker import Worker
+from balancer.workers import Workers
 from cluster.coordination.registry import Address
 from cluster.proxy_protocol import Command, Header, IPAddress, encode
 from cluster.settings.live import LiveSettings

@@ -18,7 +18,9 @@ from balancer.ceilings import Ceilings
 from balancer.departure import watched
 from balancer.queue import Queue, QueueFull
 from balancer.routing import route_of
-from balancer.workers import Search, Worker, Workers
+from balancer.search import Search
+from balancer.worker import Worker
+from balancer.workers import Workers
 from cluster.coordination.registry import Member
 from cluster.settings import Limits
 from cluster.settings.live import LiveSettings

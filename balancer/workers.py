@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
 from random import Random
 from typing import Final
 
 import structlog
 from prometheus_client import Counter, Gauge
 
-from balancer.choice import Candidate, choose
-from balancer.routing import is_in_pool
+from balancer.choice import choose
+from balancer.search import Refused, Search
+from balancer.worker import Worker
 from cluster.coordination.registry import Address, Member
-from cluster.settings import Route
 
 log = structlog.get_logger()
 
@@ -28,89 +27,6 @@ FAILING_REST_S: Final = 5.0
 """How long a worker that failed an association is taken only if there is no other, unless it answers."""
 REFUSED_REST_S: Final = 0.25
 """How long a worker that said no is not asked again."""
-
-
-class Worker:
-    """One worker process. It outlives its place in the registry for as long as associations end at it."""
-
-    def __init__(self, member: Member, dicom: Address, turn: float) -> None:
-        self.member = member
-        self.dicom = dicom
-        self.labels = dict(member.labels)
-        self.turn = turn
-        """Of the next association that it is given, in units of weight: it counts where loads are equal."""
-        self.associations = 0
-        """Of this balancer."""
-        self.elsewhere = 0
-        """Of other balancers, as the worker reports them."""
-        self.openings = 0
-        """How often it has become able to take one more: who was refused before may ask again."""
-        self.failing_until = 0.0
-        self.full_at: int | None = None
-        """With how many associations it said that it takes no more."""
-        self.full_until = 0.0
-        self.missed_probes = 0
-        """In a row."""
-        self.is_lost = False
-        """Whether it has missed so many that it counts as failing until it answers."""
-        self.last_probe: Mapping[str, object] | None = None
-
-    @property
-    def name(self) -> str:
-        """Its name in the cluster."""
-        return self.member.name
-
-    @property
-    def load(self) -> int:
-        """How many associations it has, as far as is known here."""
-        return self.associations + self.elsewhere
-
-    def is_failing(self, now: float) -> bool:
-        """Return whether it is passed over where there is another."""
-        return self.is_lost or self.failing_until > now
-
-    def is_full(self, now: float) -> bool:
-        """Return whether it said so, has not fewer associations since, and is not to be tried again yet."""
-        return self.full_at is not None and self.load >= self.full_at and now < self.full_until
-
-    def candidate(self, route: Route | None, now: float) -> Candidate:
-        """Return it as the choice sees it."""
-        return Candidate(
-            self.name,
-            self.load,
-            self.member.capacity,
-            self.member.weight,
-            self.turn,
-            is_in_pool(route, self.labels),
-            self.is_failing(now),
-            self.member.draining,
-            self.is_full(now),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """When a worker that did not take an association may be offered it again."""
-
-    openings: int
-    """Of the worker: once it has more."""
-    not_before: float
-    """Or from then on."""
-
-
-@dataclass(slots=True)
-class Search:
-    """One association's way to a worker."""
-
-    route: Route | None = None
-    refused: dict[Worker, Refused] = field(default_factory=dict)
-
-    def may_ask(self, worker: Worker, now: float, *, again: bool) -> bool:
-        """Return whether a worker was not asked yet, or may be asked `again` because it may take it now."""
-        refused = self.refused.get(worker)
-        if refused is not None:
-            return again and (worker.openings != refused.openings or now >= refused.not_before)
-        return self.route is None or not self.route.only or is_in_pool(self.route, worker.labels)
 
 
 class Workers:
@@ -196,6 +112,17 @@ class Workers:
         worker.turn = self._turn + 1 / worker.member.weight
         self._count(worker, 1)
         return worker
+
+    def has_another(self, search: Search, worker: Worker) -> bool:
+        """Return whether one that is well could take the association in place of this one."""
+        now = self._now()
+        return any(
+            search.may_ask(other, now, again=False)
+            and not other.is_failing(now)
+            and other.candidate(search.route, now).has_room
+            for other in self._by_name.values()
+            if other is not worker
+        )
 
     def leave(self, worker: Worker, *, served: bool) -> None:
         """Count an association that is over, or was not taken."""

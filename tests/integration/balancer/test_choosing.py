@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import socket
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
@@ -11,7 +12,7 @@ from typing import Any, cast
 import pytest
 
 from balancer.workers import REFUSED_REST_S
-from cluster.coordination.registry import Load, Share
+from cluster.coordination.registry import Address, Load, Share
 from cluster.settings import Settings
 from tests.integration.balancer.world import (
     A_ABORT,
@@ -359,6 +360,52 @@ async def test_a_worker_of_twice_the_weight_gets_twice_the_associations() -> Non
             caller = await stack.enter_async_context(here.caller())
             assert await caller.associate() == A_ASSOCIATE_AC
         assert visits(a, b) == [2, 4]
+
+
+@asynccontextmanager
+async def host_that_is_off() -> AsyncIterator[FakeWorker]:
+    """A port that answers no SYN: so many wait to be accepted that the kernel drops the rest."""
+    loop = asyncio.get_running_loop()
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        worker = FakeWorker(echo, "a")
+        worker.address = Address(*listener.getsockname())
+        for _ in range(3):
+            filling = stack.enter_context(socket.socket())
+            filling.setblocking(False)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(0.1):
+                    await loop.sock_connect(filling, listener.getsockname())
+        yield worker
+
+
+async def test_a_host_that_is_off_is_not_waited_for_where_there_is_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("balancer.association.CONNECT_PATIENCE_S", 0.2)
+    b = FakeWorker(echo, "b")
+    async with (
+        host_that_is_off() as a,
+        b.listening(),
+        world(a, b, upper_layer={"connect_timeout_s": 30}) as here,
+        here.caller() as caller,
+        asyncio.timeout(5),
+    ):
+        assert await caller.associate() == A_ASSOCIATE_AC
+        assert visits(a, b) == [0, 1]
+        assert status(here)["workers"][0]["failing"]
+
+
+async def test_a_host_is_waited_for_where_there_is_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("balancer.association.CONNECT_PATIENCE_S", 0.05)
+    limits: dict[str, Any] = {
+        "upper_layer": {"connect_timeout_s": 0.6},
+        "limits": {"queue_timeout_s": 0.1},
+    }
+    async with host_that_is_off() as a, world(a, **limits) as here, here.caller() as caller:
+        begun_at = asyncio.get_running_loop().time()
+        assert await caller.associate() == TRANSIENT
+        assert asyncio.get_running_loop().time() - begun_at >= 0.6
 
 
 async def test_nothing_is_asked_of_another_when_an_answer_has_begun() -> None:

@@ -102,3 +102,9 @@ def test_the_answers_are_those_of_the_standard() -> None:
     assert a_abort(AbortReason.UNEXPECTED_PDU) == bytes.fromhex("07 00 00000004 00 00 02 02")
     assert a_associate_rj(RejectReason.TEMPORARY_CONGESTION) == bytes.fromhex("03 00 00000004 00 02 03 01")
     assert a_associate_rj(RejectReason.LOCAL_LIMIT_EXCEEDED) == bytes.fromhex("03 00 00000004 00 02 03 02")
+    assert a_associate_rj(RejectReason.CALLED_AE_NOT_RECOGNIZED) == bytes.fromhex(
+        "03 00 00000004 00 01 01 07"
+    )
+    assert a_associate_rj(RejectReason.CALLING_AE_NOT_RECOGNIZED) == bytes.fromhex(
+        "03 00 00000004 00 01 01 03"
+    )

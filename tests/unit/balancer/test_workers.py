@@ -5,7 +5,9 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
 
-from balancer.workers import FAILING_REST_S, REFUSED_REST_S, Search, Worker, Workers
+from balancer.search import Search
+from balancer.worker import Worker
+from balancer.workers import FAILING_REST_S, REFUSED_REST_S, Workers
 from cluster.coordination.registry import Address, Load, Member, Share
 from cluster.settings import Route
 
@@ -252,6 +254,24 @@ def test_a_probe_that_began_before_an_association_failed_does_not_excuse_it() ->
     assert a.is_failing(clock.now_s)
     workers.probe_answered(a, clock.now_s)
     assert not a.is_failing(clock.now_s)
+
+
+def test_another_is_one_that_is_well_and_has_room_and_was_not_asked() -> None:
+    workers = known("a", "b")
+    a, b = workers
+    search = Search()
+    assert workers.has_another(search, a)
+    workers.update([member("a"), member("b", draining=True)])
+    assert not workers.has_another(search, a)
+    workers.update([member("a"), member("b")])
+    workers.probe_missed(b, 1, "no answer")
+    assert not workers.has_another(search, a)
+    workers.probe_answered(b, 100.0)
+    only_b = Search(Route(workers={"site": "b"}, only=True))
+    assert not workers.has_another(only_b, a)
+    workers.failed(only(workers, "b"), search, REFUSED)
+    workers.answered(b)
+    assert not workers.has_another(search, a)
 
 
 def test_those_who_wait_are_told_when_there_may_be_room() -> None:
