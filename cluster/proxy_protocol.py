@@ -76,6 +76,11 @@ class Header:
         """Network address of the client, `host:port`; empty where there is none."""
         return str(self.client) if self.client else ""
 
+    @property
+    def is_local(self) -> bool:
+        """Whether the connection is the relay's own."""
+        return self.command is Command.LOCAL
+
 
 def encode(header: Header) -> bytes:
     """Return the header as it is sent.

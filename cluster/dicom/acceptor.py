@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
+import math
 import uuid
-from collections.abc import Awaitable, Callable
-from typing import Final, Protocol
+from collections.abc import Awaitable, Callable, Collection
+from typing import Final, Protocol, TypeAlias
 
 import structlog
 
@@ -15,12 +17,17 @@ from cluster.dicom.faults import Ending
 from cluster.dicom.limits import UpperLayerLimits
 from cluster.dicom.negotiation import AcceptancePolicy, contexts_of, negotiate
 from cluster.dicom.pdu import AssociateRJ
+from cluster.dicom.refusals import Refusal, Refusals
 from cluster.dicom.states import State
 from cluster.dicom.transport import OUTCOMES, Connection
 from cluster.dicom.upper_layer import Role
 
 _BACKLOG: Final = 1024
 _PREFACE_ROOM_BYTES: Final = 4096
+_LOOKS_PER_IDLE_LIMIT: Final = 4
+"""How often it is looked who is idle, while it drains: a quarter of the limit later at most it is noticed."""
+
+IPAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 log = structlog.get_logger()
 
@@ -34,11 +41,15 @@ class PrefaceFields(Protocol):
 
     @property
     def source(self) -> str:
-        """`host:port` of the requestor; empty for a connection that is its sender's own, such as a probe."""
+        """`host:port` of the requestor; empty where it is the sender itself, or is not known."""
 
     @property
     def association_id(self) -> str | None:
         """The name that the association has had so far."""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether there is no requestor behind the sender: it is a probe."""
 
 
 class Preface(Protocol):
@@ -66,6 +77,10 @@ class Acceptor:
         ends in another way, the association is aborted, unless its peer asks for nothing but its release.
     preface : Preface, optional
         What reads the bytes before the first PDU.
+    admits : callable, optional
+        Tells of an IP address whether it may connect; without it all may.
+    on_change : callable, optional
+        Called when an association has begun or ended.
     """
 
     def __init__(
@@ -75,19 +90,30 @@ class Acceptor:
         handler: Callable[[Association], Awaitable[None]],
         *,
         preface: Preface | None = None,
+        admits: Callable[[IPAddress], bool] = lambda _: True,
+        on_change: Callable[[], None] = lambda: None,
     ) -> None:
         self.policy = policy
         self.limits = limits
         self.preface = preface
+        self.admits = admits
+        self.refusals = Refusals(asyncio.get_running_loop().time)
         self._handler = handler
+        self._on_change = on_change
         self._server: asyncio.Server | None = None
         self._connections: set[_AcceptorConnection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._running: dict[asyncio.Task[None], Association] = {}
+
+    @property
+    def running(self) -> Collection[Association]:
+        """The associations, the ones included that are being worked off after their end; probes are not."""
+        return self._running.values()
 
     @property
     def associations(self) -> int:
-        """How many associations there are, the ones included that are being worked off after their end."""
-        return len(self._tasks)
+        """How many of them there are."""
+        return len(self._running)
 
     async def listen(self, host: str, port: int) -> tuple[str, int]:
         """Listen, and return the address (with a free port when asked for 0).
@@ -104,10 +130,18 @@ class Acceptor:
         name = self._server.sockets[0].getsockname()
         return name[0], name[1]
 
-    async def drain(self, timeout_s: float) -> None:
+    async def drain(self, timeout_s: float, idle_s: float = math.inf) -> None:
         """Stop listening, let associations come to their end, and abort those that have not in time.
 
         When it returns no handler runs and no connection is open.
+
+        Parameters
+        ----------
+        timeout_s : float
+            How long they may take.
+        idle_s : float, optional
+            How long one may be silent between messages: then it is aborted, as after `idle_timeout_s`. An
+            acceptor that asked for the release instead (PS3.8 7.2) would meet requestors that never saw one.
         """
         if self._server is not None:
             self._server.close()
@@ -115,8 +149,7 @@ class Acceptor:
         for connection in list(self._connections):
             if connection.upper_layer.state is State.AWAITING_ASSOCIATE_RQ:
                 connection.cut()
-        if self._tasks:
-            await asyncio.wait(list(self._tasks), timeout=timeout_s)
+        await self._end_idle(timeout_s, idle_s)
         for connection in list(self._connections):
             connection.abort(Ending.ABORTED, "by us: no more time")
         for task in list(self._tasks):
@@ -140,17 +173,34 @@ class Acceptor:
         """Run the handler for a new association."""
         task = asyncio.get_running_loop().create_task(self._run(association, connection))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._done)
+        if not connection.is_probe:
+            self._running[task] = association
+            self._on_change()
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if self._running.pop(task, None) is not None:
+            self._on_change()
+
+    async def _end_idle(self, timeout_s: float, idle_s: float) -> None:
+        """Wait for the end of all associations, and abort each as soon as it is idle."""
+        loop = asyncio.get_running_loop()
+        ends_at = loop.time() + timeout_s
+        while self._tasks and (left_s := ends_at - loop.time()) > 0:
+            for connection in list(self._connections):
+                if connection.idle_s >= idle_s:
+                    connection.abort(Ending.ABORTED, f"by us: we drain, and it was silent for {idle_s:g} s")
+            await asyncio.wait(list(self._tasks), timeout=min(left_s, idle_s / _LOOKS_PER_IDLE_LIMIT))
 
     async def _run(self, association: Association, connection: Connection) -> None:
+        structlog.contextvars.bind_contextvars(
+            association=association.id
+        )  # in this task's lines, all of them
         try:
             await self._handler(association)
             message = await association.receive()
-            log.error(
-                "association.unattended",
-                command_field=message.command.command_field,
-                association=association.id,
-            )
+            log.error("association.unattended", command_field=message.command.command_field)
         except AssociationEnded:
             pass
         except asyncio.CancelledError:
@@ -159,7 +209,7 @@ class Acceptor:
         except Exception:
             # One association's fault is not to end the process, whatever it is.
             log.exception("association.failed", **connection.who())
-            OUTCOMES.labels(role=Role.ACCEPTOR, outcome="failed").inc()
+            OUTCOMES.labels(role=connection.counted_as, outcome="failed").inc()
         if not association.ended:
             association.abort()
 
@@ -175,8 +225,10 @@ class _AcceptorConnection(Connection):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._acceptor.opened(self)
-        self.source = _address(transport)
+        address, self.source = _peer(transport)
         super().connection_made(transport)
+        if address is not None and not self._acceptor.admits(address):
+            self._refuse(Refusal.STRANGER, "nobody may call from there")
 
     def get_buffer(self, sizehint: int) -> memoryview:
         if self._preface is not None:
@@ -195,15 +247,17 @@ class _AcceptorConnection(Connection):
 
     def associate(self, pdu: AssociateRQ | AssociateAC | AssociateRJ) -> None:
         assert isinstance(pdu, AssociateRQ)
+        if self.upper_layer.state is not State.AWAITING_LOCAL_ASSOCIATE_RESPONSE:
+            return  # what came right behind it was wrong, and has ended it
         self.calling_ae, self.called_ae = pdu.calling_ae, pdu.called_ae
         answer = negotiate(
             pdu,
             self._acceptor.policy,
-            associations=self._acceptor.associations,
+            associations=0 if self.is_probe else self._acceptor.associations,
             max_pdu_length_bytes=self.limits.max_pdu_length_bytes,
         )
         if isinstance(answer, AssociateRJ):
-            OUTCOMES.labels(role=Role.ACCEPTOR, outcome="rejected").inc()
+            OUTCOMES.labels(role=self.counted_as, outcome="rejected").inc()
             log.warning("association.rejected", why=str(answer), **self.who())
             self.upper_layer.reject(answer)
             self.end(Ending.ABORTED, f"by us: {answer}")
@@ -219,26 +273,30 @@ class _AcceptorConnection(Connection):
         try:
             fields = preface(self._preface_bytes)
         except ValueError as error:
-            self.note_fault("preface", str(error))
-            self.cut()
+            self._refuse(Refusal.NO_PREFACE, str(error))
             return
         if fields is None:
             if len(self._preface_bytes) > self.limits.associate_rq_limit_bytes:
-                self.note_fault("preface", "it does not end")
-                self.cut()
+                self._refuse(Refusal.NO_PREFACE, "it does not end")
             return
         rest = self._preface_bytes[fields.consumed_bytes :]
         self._preface, self._preface_bytes, self._preface_room = None, b"", bytearray()
+        self.is_probe = fields.is_local
         if fields.source:
             self.source = fields.source
         if fields.association_id:
             self.association_id = fields.association_id
         self.received(rest)
 
+    def _refuse(self, refusal: Refusal, what: str) -> None:
+        self._acceptor.refusals.note(refusal, what, self.source)
+        self.cut()
 
-def _address(transport: asyncio.BaseTransport) -> str:
-    peer = transport.get_extra_info("peername")
-    if not peer:
-        return ""
-    host, port = peer[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+def _peer(transport: asyncio.BaseTransport) -> tuple[IPAddress | None, str]:
+    """Return the address of who connected, and `host:port`."""
+    name = transport.get_extra_info("peername")
+    if not name:  # it is gone already
+        return None, ""
+    address = ipaddress.ip_address(name[0].partition("%")[0])
+    return address, f"[{address}]:{name[1]}" if address.version == 6 else f"{address}:{name[1]}"

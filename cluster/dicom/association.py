@@ -226,6 +226,7 @@ class Association:
             connection.check()
         received = connection.inbox.popleft()
         connection.current = received.data_set
+        connection.open_requests.received(received.command)
         return self._message(received)
 
     async def send(
@@ -255,17 +256,26 @@ class Association:
         if context_id not in self.contexts:
             raise LocalProtocolError(f"presentation context ID {context_id} was not accepted")
         encoded = command_set.encode(command, has_data_set=data_set is not None)
+        if command.is_request:  # before it is sent, as the answer may come to another task
+            self._connection.open_requests.sent(command)
         async with self._sending:
-            fragmenter = self._fragmenter(context_id, is_command=True)
-            pdus = [*fragmenter.add(encoded), *fragmenter.finish()]
-            if data_set is None:
-                await self._write([b"".join(pdus)])
-                return
-            try:
-                await self._send_data_set(context_id, pdus, data_set)
-            except BaseException:
-                self.abort()
-                raise
+            await self._send(context_id, encoded, data_set)
+        if not command.is_request:
+            self._connection.open_requests.sent(command)
+
+    async def _send(
+        self, context_id: int, encoded: bytes, data_set: Iterable[Buffer] | AsyncIterable[Buffer] | None
+    ) -> None:
+        fragmenter = self._fragmenter(context_id, is_command=True)
+        pdus = [*fragmenter.add(encoded), *fragmenter.finish()]
+        if data_set is None:
+            await self._write([b"".join(pdus)])
+            return
+        try:
+            await self._send_data_set(context_id, pdus, data_set)
+        except BaseException:
+            self.abort()
+            raise
 
     async def release(self) -> None:
         """Release the association and wait until its connection is closed; messages that arrive are dropped.

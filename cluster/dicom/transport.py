@@ -21,6 +21,7 @@ from cluster.dicom.command_set import CommandField
 from cluster.dicom.faults import AssociationEnded, Ending, RemoteProtocolError
 from cluster.dicom.limits import UpperLayerLimits
 from cluster.dicom.message import Buffer, ReceivedMessage
+from cluster.dicom.open_requests import OpenRequests
 from cluster.dicom.pdu import Abort, AssociateRJ, ReleaseRP, ReleaseRQ
 from cluster.dicom.receive_buffer import ReceivedDataSet
 from cluster.dicom.states import State
@@ -65,6 +66,9 @@ class Connection(asyncio.BufferedProtocol):
         """Why nothing more can be received or sent."""
         self.release_wanted = False
         """The peer has asked for the release."""
+        self.open_requests = OpenRequests()
+        self.is_probe = False
+        """Nobody asks for anything: it is looked whether we are well, and that every few seconds."""
         self.association_id = ""
         self.calling_ae = ""
         self.called_ae = ""
@@ -199,6 +203,25 @@ class Connection(asyncio.BufferedProtocol):
         """Wait until the transport connection is closed."""
         await asyncio.shield(self._closed)
 
+    @property
+    def counted_as(self) -> str:
+        """Return the role by which metrics know the association."""
+        return "probe" if self.is_probe else self._role
+
+    @property
+    def idle_s(self) -> float:
+        """How long it has been between messages: all that was asked is answered, and nothing is under way."""
+        if (
+            self.open_requests
+            or self.inbox
+            or self.release_wanted
+            or self.upper_layer.in_message
+            or self._waiter is None
+            or (self._transport is not None and self._transport.get_write_buffer_size())
+        ):
+            return 0.0
+        return self._loop.time() - self._heard_at
+
     def check(self, *, but: Ending | None = None) -> None:
         """Raise `AssociationEnded` if it has, unless in that way."""
         if self.ending is not None and self.ending.how is not but:
@@ -210,9 +233,9 @@ class Connection(asyncio.BufferedProtocol):
             return
         self.ending = AssociationEnded(how, why)
         if self._is_established:
-            ESTABLISHED.labels(role=self._role).dec()
-            OUTCOMES.labels(role=self._role, outcome=how).inc()
-            log.info("association.ended", how=how.value, why=why, **self.who())
+            ESTABLISHED.labels(role=self.counted_as).dec()
+            OUTCOMES.labels(role=self.counted_as, outcome=how).inc()
+            self._say("association.ended", how=how.value, why=why)
         self.resume_writing()
         self._wake()
         self._interrupt()
@@ -238,9 +261,9 @@ class Connection(asyncio.BufferedProtocol):
     def establish(self) -> None:
         """Note that the association is established."""
         self._is_established = True
-        ESTABLISHED.labels(role=self._role).inc()
-        OUTCOMES.labels(role=self._role, outcome="accepted").inc()
-        log.info("association.accepted", **self.who())
+        ESTABLISHED.labels(role=self.counted_as).inc()
+        OUTCOMES.labels(role=self.counted_as, outcome="accepted").inc()
+        self._say("association.accepted")
         self._heard_at = self._loop.time()
         self._watch()
 
@@ -266,6 +289,10 @@ class Connection(asyncio.BufferedProtocol):
     def associate(self, pdu: AssociateRQ | AssociateAC | AssociateRJ) -> None:
         """Deal with what the peer says of a new association."""
         raise NotImplementedError
+
+    def _say(self, event: str, **fields: str) -> None:
+        say = log.debug if self.is_probe else log.info
+        say(event, **fields, **self.who())
 
     def _look_at(self, look: Callable[[T], None], what: T) -> None:
         self._heard_at = self._loop.time()

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 from cluster.dicom import uids
-from cluster.dicom.acceptor import Acceptor, Preface
+from cluster.dicom.acceptor import Acceptor, IPAddress, Preface
 from cluster.dicom.associate import AssociateRQ, ProposedItem, UserInformation
 from cluster.dicom.association import Association, Message
 from cluster.dicom.command_set import CommandSet
@@ -76,11 +76,16 @@ async def serving(
     limits: UpperLayerLimits = LIMITS,
     policy: AcceptancePolicy | None = None,
     preface: Preface | None = None,
+    admits: Callable[[IPAddress], bool] = lambda _: True,
 ) -> AsyncIterator[Served]:
     """Listen on a free port; at the end nothing is left open."""
     served = Served()
     acceptor = Acceptor(
-        policy or AcceptancePolicy("ATRIA"), limits, handler or served.handle, preface=preface
+        policy or AcceptancePolicy("ATRIA"),
+        limits,
+        handler or served.handle,
+        preface=preface,
+        admits=admits,
     )
     _, served.port = await acceptor.listen("127.0.0.1", 0)
     served.acceptor = acceptor
@@ -98,9 +103,11 @@ async def connected(port: int, limits: UpperLayerLimits = LIMITS) -> Association
 
 
 @asynccontextmanager
-async def raw(port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+async def raw(
+    port: int, source: str = "127.0.0.1"
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     """Connect without a protocol."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(source, 0))
     try:
         yield reader, writer
     finally:

@@ -46,6 +46,16 @@ async def test_garbage_is_answered_with_an_abort_and_others_go_on() -> None:
         assert await client.echo(association) == 0
 
 
+async def test_data_before_the_acceptance_is_answered_with_an_abort(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with serving() as served, raw(served.port) as (reader, writer):
+        writer.write(REQUEST.encode() + message(ECHO))
+        assert await read_pdu(reader) == (ABORT, b"\0\0\2\2")
+        assert not served.associations
+    assert not caplog.records, "a fault of the peer, not of ours"
+
+
 async def test_without_a_request_the_connection_is_closed_after_artim() -> None:
     limits = UpperLayerLimits(artim_timeout_s=0.1)
     async with serving(limits=limits) as served, raw(served.port) as (reader, writer):
@@ -392,6 +402,7 @@ class _Fields:
     consumed_bytes: int
     source: str
     association_id: str | None
+    is_local: bool = False
 
 
 def _preface(data: bytes) -> _Fields | None:
