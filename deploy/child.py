@@ -14,6 +14,7 @@ import structlog
 
 from deploy.errors import UserError
 from deploy.parent import die_with
+from deploy.process import STAYS_ENDED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -81,14 +82,21 @@ class Child:
         self._process: asyncio.subprocess.Process | None = None
         self._started = False
         self._stopping = asyncio.Event()
+        self._wanted = asyncio.Event()
         self._ended = asyncio.Event()
 
     def has_started(self) -> None:
         """Note that it was ready once: from now on it is restarted for ever."""
         self._started = True
 
+    def start_again(self) -> None:
+        """Start it, if it has ended and was to stay so."""
+        self._wanted.set()
+
     async def keep(self) -> None:
         """Run it, again and again, until it is stopped.
+
+        It stays ended when its exit code says so, until it is wanted again.
 
         Raises
         ------
@@ -103,21 +111,15 @@ class Child:
                 code = await self._run_once()
                 if self._stopping.is_set():
                     break
+                if code == STAYS_ENDED:
+                    await self._until_wanted()
+                    continue
                 self._restarts += 1
                 if not self._started and (code == _USER_ERROR or self._restarts >= _START_ATTEMPTS):
                     raise UserError(self._last_words(code))
-                if loop.time() - born > _HEALTHY_S:
+                if loop.time() - born > _HEALTHY_S or code == 0:
                     delay_s = _FIRST_DELAY_S
-                log.warning(
-                    "process.died",
-                    name=self.name,
-                    how=_how(code),
-                    log=str(self._log_file),
-                    again_in_s=delay_s,
-                )
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(delay_s):
-                        await self._stopping.wait()
+                await self._rest(code, delay_s)
                 delay_s = min(2 * delay_s, _LAST_DELAY_S)
         finally:
             self._ended.set()
@@ -125,6 +127,7 @@ class Child:
     async def stop(self, limit_s: float) -> None:
         """Ask it to end, which lets its associations finish; end it when that takes longer than the limit."""
         self._stopping.set()
+        self._wanted.set()
         self._signal(self._stop_signal)
         try:
             async with asyncio.timeout(limit_s):
@@ -137,6 +140,7 @@ class Child:
     def kill(self) -> None:
         """End it at once."""
         self._stopping.set()
+        self._wanted.set()
         self._signal(signal.SIGKILL)
 
     def end_hung(self, process_id: int) -> None:
@@ -165,6 +169,23 @@ class Child:
             self._signal(signal.SIGKILL)
             await process.wait()
             raise
+
+    async def _until_wanted(self) -> None:
+        self._wanted.clear()
+        log.info("process.stays_ended", name=self.name)
+        await self._wanted.wait()
+
+    async def _rest(self, code: int, delay_s: float) -> None:
+        """Say how it has ended, and wait before it is started again. Exit code 0: it was asked to end."""
+        if code == 0:
+            log.info("process.restarts", name=self.name, again_in_s=delay_s)
+        else:
+            log.warning(
+                "process.died", name=self.name, how=_how(code), log=str(self._log_file), again_in_s=delay_s
+            )
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(delay_s):
+                await self._stopping.wait()
 
     def _note_pid(self, pid: int) -> None:
         if self._pid_file is None:

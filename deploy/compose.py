@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from cluster.coordination.protocol import Coordination
     from cluster.coordination.registry import Kind, Member, Registry
+    from cluster.coordination.requests import Requests
     from cluster.settings import Settings
     from cluster.settings.live import LiveSettings
     from cluster.settings_store.protocol import SettingsStore
@@ -70,6 +71,7 @@ class Cluster(NamedTuple):
     coordination: Coordination | None
     """None on one host, which needs none."""
     registry: Registry
+    requests: Requests
 
 
 @asynccontextmanager
@@ -84,7 +86,7 @@ async def joined(settings: Settings, name: str) -> AsyncIterator[Cluster]:
     """
     store = coordination(settings)
     if store is None:
-        yield Cluster(None, registry(settings))
+        yield Cluster(None, registry(settings), _requests(settings, None))
         return
     from cluster.coordination.leased_registry import grace_s
     from cluster.coordination.remembered import RememberedRegistry
@@ -96,7 +98,7 @@ async def joined(settings: Settings, name: str) -> AsyncIterator[Cluster]:
         grace_s=grace_s(settings.etcd.membership_lease_s),
     )
     try:
-        yield Cluster(store, remembered)
+        yield Cluster(store, remembered, _requests(settings, store))
     finally:
         await store.close()
 
@@ -187,3 +189,24 @@ def live(
     store = settings_store(settings, file, coordination)
     kept = None if coordination is None else KeptSettings(settings.data_folder)
     return following(settings, store, kept, cold_start_s=settings.etcd.cold_start_s)
+
+
+@asynccontextmanager
+async def requests(settings: Settings) -> AsyncIterator[Requests]:
+    """Look where the cluster's processes are asked to end, or to come back, as long as the context lasts."""
+    store = coordination(settings)
+    try:
+        yield _requests(settings, store)
+    finally:
+        if store is not None:
+            await store.close()
+
+
+def _requests(settings: Settings, store: Coordination | None) -> Requests:
+    if store is None:
+        from cluster.coordination.folder_requests import FolderRequests
+
+        return FolderRequests(settings.requests_folder)
+    from cluster.coordination.stored_requests import StoredRequests
+
+    return StoredRequests(store)

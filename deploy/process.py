@@ -6,7 +6,7 @@ import asyncio
 import errno
 import signal
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from deploy import memory
 from deploy.errors import UserError
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from cluster.settings import Settings
+
+STAYS_ENDED: Final = 10
+"""Exit code of a process that was asked to end and not to be started again."""
 
 
 def serve(settings: Settings, name: str, body: Callable[[asyncio.Event], Awaitable[None]]) -> None:

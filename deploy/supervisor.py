@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from cluster.coordination.registry import RegistryUnavailable
+from cluster.coordination.requests import Wish
 from deploy import checks, compose, pages
 from deploy.child import Child, atria
 from deploy.errors import UserError
@@ -140,6 +141,7 @@ class Supervisor:
                 watching = [
                     group.create_task(self._watch_start()),
                     group.create_task(self._watchdog.run()),
+                    group.create_task(self._heed_requests()),
                 ]
                 await self._stop.wait()
                 for task in watching:
@@ -215,6 +217,18 @@ class Supervisor:
         except (RegistryUnavailable, pages.NoPage):
             return None
         return balancers[0] if page.status == HTTPStatus.OK else None
+
+    async def _heed_requests(self) -> None:
+        """Start each worker again that was drained, when somebody asks for it."""
+
+        async def heed(worker: Child) -> None:
+            async for request in requests.incoming("keeper", worker.name):
+                if request.wish is Wish.START:
+                    worker.start_again()
+
+        async with compose.requests(self._settings) as requests, asyncio.TaskGroup() as heeding:
+            for worker in self._workers:
+                heeding.create_task(heed(worker))
 
     async def _wind_down(self) -> None:
         """Who sends ends before who is sent to: the front door, who works behind it, the sites' servers."""

@@ -194,9 +194,8 @@ class Acceptor:
             await asyncio.wait(list(self._tasks), timeout=min(left_s, idle_s / _LOOKS_PER_IDLE_LIMIT))
 
     async def _run(self, association: Association, connection: Connection) -> None:
-        structlog.contextvars.bind_contextvars(
-            association=association.id
-        )  # in this task's lines, all of them
+        # In all lines of this task, and of those that it begins.
+        structlog.contextvars.bind_contextvars(association=association.id)
         try:
             await self._handler(association)
             message = await association.receive()

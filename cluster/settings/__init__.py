@@ -60,6 +60,8 @@ class Settings(SharedSettings):
     workers: Annotated[int, Field(ge=1, le=64)] = 2
     drain_timeout_s: Seconds = 60.0
     """How long running associations may go on when a process is asked to end."""
+    drain_idle_s: Seconds = 5.0
+    """How long one of them may be silent between messages meanwhile: then it is aborted."""
     site: SiteName | None = None
     """The site that this host is at, if it is at one: a label of its workers, which read there first."""
     etcd: Etcd = Etcd()
@@ -131,6 +133,11 @@ class Settings(SharedSettings):
     def logs_folder(self) -> Path:
         """Where the processes of a one-host cluster write their logs."""
         return self.data_folder / "logs"
+
+    @property
+    def requests_folder(self) -> Path:
+        """Where its processes are asked to end, or to come back."""
+        return self.data_folder / "requests"
 
     @property
     def members_folder(self) -> Path:

@@ -7,9 +7,16 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_net
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import BeforeValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 
 from cluster.settings.values import AeTitle, Port, Seconds, Table
+
+
+def _reachable(host: str) -> str:
+    if host in ("", "0.0.0.0", "::"):  # noqa: S104  refused, not bound
+        raise ValueError(f"expected one address that balancers reach this host at, found {host!r}")
+    return host
+
 
 Label = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 
@@ -111,8 +118,8 @@ class Route(Table):
 class Worker(Table):
     """The workers of this host."""
 
-    host: str = "127.0.0.1"
-    """Address that they listen on: one that balancers reach."""
+    host: Annotated[str, AfterValidator(_reachable)] = "127.0.0.1"
+    """Address that they listen on, for associations and for their status pages: one that balancers reach."""
     weight: Annotated[int, Field(ge=1, le=1000)] = 1
     """A worker of twice the weight gets twice the associations."""
     labels: dict[Label, Label] = Field(default_factory=dict)

@@ -62,7 +62,7 @@ def build() -> typer.Typer:
         (_USERS, (up, send, find, get, delete, undelete, trash, retain)),
         (_USERS, (correct, merge, history, rejections, accept)),
         (_USERS, (status, where, verify, repair, scrub, changes)),
-        (_PROCESSES, (balancer, worker, upkeep)),
+        (_PROCESSES, (balancer, upkeep)),
     ):
         for module in modules:
             app.command(module.__name__.rpartition(".")[2], rich_help_panel=panel)(module.command)
@@ -72,6 +72,7 @@ def build() -> typer.Typer:
     app.add_typer(settings.app, name="settings", rich_help_panel=_USERS)
     app.add_typer(site.app, name="site", rich_help_panel=_USERS)
     app.add_typer(catalogue.app, name="catalogue", rich_help_panel=_USERS)
+    app.add_typer(worker.app, name="worker", rich_help_panel=_PROCESSES)
     for found in entry_points(group="atria.commands"):
         app.command(name=found.name, rich_help_panel=_USERS)(found.load())
     return app

@@ -3,14 +3,17 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
+import structlog
 
 from cluster.coordination.folder import FolderRegistry
 from cluster.coordination.registry import Member
 from deploy.child import Child, atria
 from deploy.errors import UserError
+from deploy.process import STAYS_ENDED
 from tests.integration.deploy.atria import is_alive
 
 
@@ -71,3 +74,60 @@ async def test_cancelling_who_keeps_it_ends_it(tmp_path: Path) -> None:
     with pytest.raises(asyncio.CancelledError):
         await keeping
     assert not is_alive(member.pid)
+
+
+LIVES = "import os, sys; open(sys.argv[1], 'a').write(f'{os.getpid()}\\n'); sys.exit(int(sys.argv[2]))"
+
+
+def short_lived(tmp_path: Path, code: int) -> Child:
+    """Return a child that notes its start in a file, and ends at once."""
+    command = [sys.executable, "-S", "-c", LIVES, str(tmp_path / "lives"), str(code)]
+    return Child("short", lambda: command, tmp_path / "short.log")
+
+
+async def lives(tmp_path: Path, number: int) -> list[str]:
+    """Wait until it was started so often."""
+    async with asyncio.timeout(20):
+        while True:
+            noted = (tmp_path / "lives").read_text().split() if (tmp_path / "lives").exists() else []
+            if len(noted) >= number:
+                return noted
+            await asyncio.sleep(0.02)
+
+
+async def test_a_child_that_is_to_stay_ended_is_started_when_it_is_wanted(tmp_path: Path) -> None:
+    child = short_lived(tmp_path, STAYS_ENDED)
+    child.has_started()
+    keeping = asyncio.create_task(child.keep())
+    await lives(tmp_path, 1)
+    await asyncio.sleep(1)  # longer than one that has died waits for its restart
+    assert len(await lives(tmp_path, 1)) == 1
+    child.start_again()
+    await lives(tmp_path, 2)
+    await child.stop(limit_s=20)
+    await keeping
+
+
+async def test_a_child_that_was_asked_to_end_is_back_at_once_each_time(tmp_path: Path) -> None:
+    child = short_lived(tmp_path, 0)
+    child.has_started()
+    keeping = asyncio.create_task(child.keep())
+    with structlog.testing.capture_logs() as logs:
+        await lives(tmp_path, 4)
+    await child.stop(limit_s=20)
+    await keeping
+    assert {(entry["event"], entry["again_in_s"]) for entry in logs} == {("process.restarts", 0.2)}
+
+
+async def test_a_child_that_dies_again_and_again_waits_longer_each_time(tmp_path: Path) -> None:
+    child = short_lived(tmp_path, 1)
+    child.has_started()
+    keeping = asyncio.create_task(child.keep())
+    with structlog.testing.capture_logs() as logs:
+        await lives(tmp_path, 3)
+    await child.stop(limit_s=20)
+    await keeping
+    assert [(entry["event"], entry["again_in_s"]) for entry in logs][:2] == [
+        ("process.died", 0.2),
+        ("process.died", 0.4),
+    ]

@@ -11,6 +11,7 @@ import pytest
 from cluster.dicom import client
 from cluster.dicom.association import Association, AssociationEnded
 from cluster.dicom.command_set import CommandField, CommandSet
+from cluster.dicom.pdu import Abort
 from tests.integration.dicom.peers import CT, Served, connected, raw_association, read_pdu, reply, serving
 from tests.unit.dicom.exchange import ECHO, STORE, message
 
@@ -117,6 +118,22 @@ async def test_nobody_is_aborted_whom_we_have_asked_something() -> None:
             answer = CommandSet(CommandField.C_STORE_RSP, message_id_being_responded_to=9, status=0)
             writer.write(message(answer))
             assert (await read_pdu(reader))[0] == ABORT
+
+
+async def test_nobody_is_aborted_for_whom_something_is_still_done_after_the_answer() -> None:
+    async def report_later(association: Association) -> None:
+        asked = await association.receive()
+        await association.send(asked.context.context_id, reply(asked))
+        await asyncio.sleep(4 * IDLE_S)
+        await association.send(1, ECHO)
+        await association.receive()
+
+    async with serving(report_later) as served, raw_association(served.port) as (reader, writer):
+        writer.write(message(ECHO))
+        async with draining(served):
+            assert (await read_pdu(reader))[0] == P_DATA
+            assert (await read_pdu(reader))[0] == P_DATA
+            writer.write(Abort(0, 0).encode())
 
 
 async def test_without_an_idle_limit_who_is_silent_is_aborted_at_the_time_limit_only() -> None:

@@ -20,6 +20,7 @@ from cluster.coordination.protocol import (
     CoordinationUnavailable,
     Revision,
     Snapshot,
+    Term,
 )
 from cluster.coordination.requests import Request, RequestsUnavailable, Wish
 from cluster.coordination.stored_requests import StoredRequests
@@ -102,6 +103,22 @@ async def test_a_request_comes_after_trouble_with_the_store(
         await asyncio.sleep(0.15)
         await requests.ask("worker", "worker-1", DRAIN)
         assert await waiting == DRAIN
+
+
+class Contended(MemoryCoordination):
+    """A store in which somebody else is always quicker to take what waits."""
+
+    async def delete(
+        self, key: str, *, expected: Revision | None = None, during: Term | None = None
+    ) -> Revision:
+        await super().delete(key)
+        return await super().delete(key, expected=expected, during=during)
+
+
+async def test_what_somebody_else_has_taken_does_not_come() -> None:
+    requests = StoredRequests(Contended())
+    await requests.ask("worker", "worker-1", DRAIN)
+    assert not await requests.withdraw("worker", "worker-1")
 
 
 async def test_a_store_that_is_away_is_told() -> None:

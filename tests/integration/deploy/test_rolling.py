@@ -1,0 +1,227 @@
+"""Workers drained, restarted, started and killed behind a running `atria up`, as their callers notice it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.coordination.registry import Member
+from cluster.dicom import client
+from cluster.dicom.association import Association
+from cluster.dicom.faults import AssociationEnded
+from cluster.dicom.limits import UpperLayerLimits
+from cluster.dicom.requestor import AssociationRejected, ProposedContext
+from cluster.dicom.transfer_syntaxes import SERVICE_ORDER
+from cluster.dicom.uids import VERIFICATION
+from deploy import compose
+from deploy.client.peer import Peer, parse_address
+from deploy.overrides import Overrides
+from tests.integration.deploy.atria import Up, atria, up
+from tests.integration.deploy.test_killed_workers import CT, instances
+from tests.unit.header.encoding import EXPLICIT
+
+CONTEXTS = [ProposedContext(CT, (EXPLICIT,)), ProposedContext(VERIFICATION, SERVICE_ORDER)]
+SHORT_SENDERS = 3
+LONG_S = 6.0
+PAUSE_S = 0.02
+"""Between two instances of a short sender: the cluster is to be busy, not to be tried to its limits."""
+AT_ONCE_S = 2.0
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    with up(tmp_path_factory.mktemp("rolling") / "data", "--workers=3") as running:
+        yield running
+
+
+def peer(cluster: Up) -> Peer:
+    return Peer(*parse_address(cluster.address), "ATRIA", "ROLLING", UpperLayerLimits())
+
+
+def worker(cluster: Up, *arguments: object) -> str:
+    """Run a sub-command of `atria worker`; it must succeed."""
+    ended = atria("worker", arguments[0], "--data", cluster.data, *arguments[1:])
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+async def workers(cluster: Up) -> dict[str, Member]:
+    """Return those that run, by name."""
+    settings = Overrides(data=cluster.data).settings()
+    return {member.name: member for member in await compose.members(settings, "worker")}
+
+
+@dataclass
+class Traffic:
+    """What was sent meanwhile, and what did not go as it should."""
+
+    stored: int = 0
+    associations: int = 0
+    faults: list[str] = field(default_factory=list)
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def store(self, association: Association, sop: str, data_set: bytes) -> None:
+        answer = await client.store(
+            association,
+            sop_class_uid=CT,
+            sop_instance_uid=sop,
+            transfer_syntax_uid=EXPLICIT,
+            data_set=[data_set],
+        )
+        assert answer.status == 0, f"{answer.status:04X} {answer.error_comment}"
+        self.stored += 1
+
+    async def send_short_ones(self, peer: Peer, sender: int) -> None:
+        """Open one association after another, each for a few instances."""
+        waiting = small_instances(sender)
+        while not self.over.is_set():
+            await self.send(peer, waiting, instances_each=4)
+
+    async def send(
+        self, peer: Peer, waiting: Iterator[tuple[str, bytes]], *, instances_each: int = 0, for_s: float = 0
+    ) -> None:
+        """Send in one association, without a pause; nothing is tried again."""
+        ends_at = asyncio.get_running_loop().time() + for_s
+        try:
+            async with await peer.connect(CONTEXTS) as association:
+                self.associations += 1
+                while instances_each > 0 or asyncio.get_running_loop().time() < ends_at:
+                    instances_each -= 1
+                    await self.store(association, *next(waiting))
+                    await asyncio.sleep(PAUSE_S if not for_s else 0)
+        except (AssociationEnded, AssociationRejected, OSError, AssertionError) as error:
+            self.faults.append(repr(error))
+
+
+def small_instances(sender: int) -> Iterator[tuple[str, bytes]]:
+    return (one for one in instances(sender, random.Random(sender)) if len(one[1]) < 100_000)
+
+
+async def test_all_workers_are_restarted_under_load_and_nothing_is_aborted_and_nothing_fails(
+    cluster: Up,
+) -> None:
+    before = await workers(cluster)
+    traffic = Traffic()
+    async with asyncio.timeout(40), asyncio.TaskGroup() as senders:
+        for sender in range(1, 1 + SHORT_SENDERS):
+            senders.create_task(traffic.send_short_ones(peer(cluster), sender))
+        long = senders.create_task(traffic.send(peer(cluster), small_instances(100), for_s=LONG_S))
+        await asyncio.to_thread(worker, cluster, "restart", "--all")
+        await long
+        traffic.over.set()
+    assert traffic.faults == []
+    assert traffic.stored > 20 * SHORT_SENDERS
+    assert traffic.associations > 5 * SHORT_SENDERS
+    after = await workers(cluster)
+    assert after.keys() == before.keys()
+    assert all(after[name].pid != before[name].pid for name in before)
+
+
+async def test_a_drained_worker_stays_ended_until_it_is_started(cluster: Up) -> None:
+    worker(cluster, "drain", "worker-2", "--wait")
+    assert sorted(await workers(cluster)) == ["worker-1", "worker-3"]
+    await asyncio.sleep(2)  # longer than one that has died needs to be back
+    assert sorted(await workers(cluster)) == ["worker-1", "worker-3"]
+    again = atria("worker", "drain", "worker-2", "--data", cluster.data)
+    assert (again.returncode, "worker-1, worker-3" in again.stderr) == (2, True)
+    worker(cluster, "start", "worker-2")
+    assert sorted(await workers(cluster)) == ["worker-1", "worker-2", "worker-3"]
+    running = atria("worker", "start", "worker-2", "--data", cluster.data)
+    assert (running.returncode, "runs already" in running.stderr) == (2, True)
+
+
+def test_the_list_says_of_each_what_it_has_and_takes(cluster: Up) -> None:
+    entries = json.loads(worker(cluster, "list", "--json"))
+    assert [entry["name"] for entry in entries] == ["worker-1", "worker-2", "worker-3"]
+    assert all((one["draining"], one["capacity"], one["labels"]) == (False, 200, {}) for one in entries)
+    assert "worker-1   serving" in worker(cluster, "list")
+
+
+async def test_a_worker_that_nobody_keeps_cannot_be_started(cluster: Up) -> None:
+    refused = atria("worker", "start", "worker-9", "--data", cluster.data)
+    assert refused.returncode == 2
+    assert "systemctl start" in refused.stderr
+    assert list((cluster.data / "requests").iterdir()) == [], "the request was taken back"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("restart",), ("restart", "--all", "worker-1"), ("restart", "worker-9"), ("drain", "worker-9")],
+)
+async def test_what_cannot_be_done_is_one_clear_line(cluster: Up, arguments: tuple[str, ...]) -> None:
+    refused = atria("worker", *arguments, "--data", cluster.data)
+    assert refused.returncode == 2
+    assert len(refused.stderr.splitlines()) == 1
+
+
+async def test_an_option_before_the_command_is_refused(cluster: Up) -> None:
+    refused = atria("worker", "--data", cluster.data, "list")
+    assert (refused.returncode, "--data stands before `list`" in refused.stderr) == (2, True)
+
+
+def test_a_drained_worker_does_not_keep_the_cluster_from_ending(tmp_path: Path) -> None:
+    with up(tmp_path / "data") as running:
+        worker(running, "drain", "worker-1", "--wait")
+        assert running.end() == 0
+
+
+async def kill_who_serves(cluster: Up) -> None:
+    """Kill the worker that has the one association that there is."""
+    async with asyncio.timeout(20):
+        while not (serving := await busy(cluster)):  # noqa: ASYNC110  another process is asked
+            await asyncio.sleep(0.05)
+    assert len(serving) == 1
+    os.kill(serving[0].pid, signal.SIGKILL)
+
+
+async def busy(cluster: Up) -> list[Member]:
+    return [one for one in (await workers(cluster)).values() if one.load.associations]
+
+
+async def test_a_caller_between_messages_is_aborted_at_once_when_its_worker_dies(cluster: Up) -> None:
+    association = await peer(cluster).connect(CONTEXTS)
+    assert await client.echo(association) == 0
+    await kill_who_serves(cluster)
+    async with asyncio.timeout(AT_ONCE_S):
+        with pytest.raises(AssociationEnded) as ended:
+            await association.receive()
+        assert ended.value.how == "aborted"
+        await association.closed()
+
+
+async def test_a_caller_in_the_middle_of_a_message_is_told_at_once_when_its_worker_dies(cluster: Up) -> None:
+    killed = asyncio.Event()
+
+    async def halting() -> Any:
+        yield bytes(100_000)
+        await killed.wait()
+        while True:
+            yield bytes(100_000)
+            await asyncio.sleep(0)
+
+    association = await peer(cluster).connect(CONTEXTS)
+    storing = asyncio.create_task(
+        client.store(
+            association,
+            sop_class_uid=CT,
+            sop_instance_uid="1.2.3.4.5",
+            transfer_syntax_uid=EXPLICIT,
+            data_set=halting(),
+        )
+    )
+    await kill_who_serves(cluster)
+    killed.set()
+    async with asyncio.timeout(AT_ONCE_S):
+        with pytest.raises(AssociationEnded) as ended:
+            await storing
+        assert ended.value.how in ("aborted", "lost")
+        await association.closed()
