@@ -176,3 +176,20 @@ async def test_a_lease_that_was_not_renewed_in_an_outage_is_lost_not_unavailable
     assert time.monotonic() >= lease.valid_until
     with pytest.raises(LeaseLost):
         await store.keep_alive(lease)
+
+
+async def test_a_leader_of_etcd_that_slept_renews_no_lease_that_is_over(
+    etcd: EtcdCluster, opened: Open
+) -> None:
+    """It finds the request when it wakes, and does not know yet that it was deposed."""
+    leader = await etcd.leader()
+    others = opened(*(member for member in etcd.members if member is not leader))
+    lease = await others.grant(30)
+    store = opened(leader, timeout_s=20.0)
+    await store.read("a")
+    leader.signal(signal.SIGSTOP)
+    renewing = asyncio.ensure_future(store.keep_alive(lease))
+    await others.revoke(lease)
+    leader.signal(signal.SIGCONT)
+    with pytest.raises(LeaseLost):
+        await renewing
