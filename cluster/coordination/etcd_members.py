@@ -61,11 +61,17 @@ class Member:
 
     def __init__(self, endpoint: str, settings: Etcd) -> None:
         self.endpoint = endpoint
+        self._settings = settings
+        self._versions = _versions(settings)
         self._channel = _channel(endpoint, settings)
         self.kv: Any = etcdrpc.KVStub(self._channel)
         self.lease: Any = etcdrpc.LeaseStub(self._channel)
         self.watch: Any = etcdrpc.WatchStub(self._channel)
         self.auth: Any = etcdrpc.AuthStub(self._channel)
+
+    def certificates_changed(self) -> bool:
+        """Tell whether files that the connection was opened with were replaced since."""
+        return _versions(self._settings) != self._versions
 
     async def close(self) -> None:
         """Let go of the connection; what is under way is cancelled."""
@@ -98,6 +104,7 @@ class Members:
     def __init__(self, settings: Etcd) -> None:
         self._settings = settings
         self._order: list[Member] = []
+        self._retired: list[Member] = []
         self._token: str | None = None
         self._authenticating = asyncio.Lock()
         self._closed = False
@@ -132,8 +139,22 @@ class Members:
         FAILURES.labels(member.endpoint, code).inc()
         if member in self._order:
             self._order.remove(member)
-            self._order.append(member)
+            self._order.append(self._renewed(member))
         return said
+
+    def _renewed(self, member: Member) -> Member:
+        """Return the member as it is to be asked again: by new certificates, if there are.
+
+        Others may still wait for answers on the former connection: it is closed with all of them.
+        """
+        if not member.certificates_changed():
+            return member
+        try:
+            renewed = Member(member.endpoint, self._settings)
+        except CoordinationUnavailable:  # half of them are there: the next failure tries again
+            return member
+        self._retired.append(member)
+        return renewed
 
     async def ask(self, question: Callable[[Attempt], Awaitable[Answer]]) -> Answer:
         """Put a question to one member after the other, until one answers.
@@ -226,7 +247,7 @@ class Members:
     async def close(self) -> None:
         """Let go of all connections."""
         self._closed = True
-        members, self._order = self._order, []
+        members, self._order, self._retired = [*self._order, *self._retired], [], []
         for member in members:
             await member.close()
 
@@ -263,6 +284,18 @@ def _channel(endpoint: str, settings: Etcd) -> grpc.aio.Channel:
         )
     )
     return grpc.aio.secure_channel(target, credentials, options)
+
+
+def _versions(settings: Etcd) -> list[tuple[int, int] | None]:
+    """Tell the certificates of now from others in the same files."""
+    found: list[tuple[int, int] | None] = []
+    for file in (settings.ca_file, settings.certificate_file, settings.key_file):
+        try:
+            state = None if file is None else file.stat()
+        except OSError:
+            state = None
+        found.append(None if state is None else (state.st_mtime_ns, state.st_ino))
+    return found
 
 
 def _read(file: Path) -> bytes:

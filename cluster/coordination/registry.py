@@ -92,6 +92,9 @@ class Announcement(Protocol):
     async def update(self, member: Member) -> None:
         """Describe the process anew. Who looks meanwhile sees the old or the new, never neither.
 
+        Where the registry is on several hosts and away, it returns all the same, and the process is
+        described anew when it is back.
+
         Raises
         ------
         RegistryUnavailable
@@ -121,6 +124,9 @@ class Registry(Protocol):
 
         A process that was announced under the same kind and name and is still there is hidden by the newer
         (by `started_at`), and shows again if the newer goes first.
+
+        Where the registry is on several hosts and away, it returns all the same: a process starts without
+        it, and is entered when it is back.
 
         Raises
         ------

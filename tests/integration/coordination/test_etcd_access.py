@@ -155,3 +155,16 @@ async def test_certificates_let_us_in_and_show_who_it_is(tmp_path: Path) -> None
         with pytest.raises(CoordinationUnavailable, match="none: cannot be read: No such file"):
             await store.read("")
         await store.close()
+
+
+async def test_certificates_that_were_renewed_are_used_without_a_restart(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    theirs = Authority(tmp_path, "stranger").pair("atria")
+    async with own_cluster(authority=authority) as etcd:
+        shown = {"certificate_file": theirs.certificate_file, "key_file": theirs.key_file}
+        store = EtcdCoordination(etcd.settings(ca_file=authority.file, **shown))
+        with pytest.raises(CoordinationUnavailable):
+            await store.read("")
+        authority.pair("atria")
+        await use(store)
+        await store.close()
