@@ -40,12 +40,13 @@ longer: a SYN that was lost is sent anew after 1 s (RFC 6298), a host that is of
 _READ_AT_ONCE_BYTES: Final = 64 * 1024
 
 
-class _Rejected(Exception):
-    """A worker has answered with a transient A-ASSOCIATE-RJ: another may take the association."""
+class _NotTaken(Exception):
+    """A worker has not taken the association, and the client has had no answer: another may take it."""
 
-    def __init__(self, pdu: bytes) -> None:
-        super().__init__("A-ASSOCIATE-RJ, transient")
-        self.pdu = pdu
+    def __init__(self, rejection: bytes | None = None) -> None:
+        super().__init__()
+        self.rejection = rejection
+        """The transient A-ASSOCIATE-RJ with which it said so, if it did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,36 +170,46 @@ class Association:
                 return End(Outcome.NO_WORKER, rejection)
             try:
                 return await self._offer(request, worker, inquiry)
-            except _Rejected as rejected:
-                rejection = rejected.pdu
-            except OSError as error:
-                self._log.warning("worker.passed_over", worker=worker.name, error=str(error))
+            except _NotTaken as refused:
+                rejection = refused.rejection or rejection
 
     async def _offer(self, request: AssociateRq, worker: Worker, inquiry: Inquiry) -> End:
         """Relay to a worker, if it takes the association.
 
         Raises
         ------
-        OSError, _Rejected
-            It does not; nothing was said to the client.
+        _NotTaken
         """
         workers = self._hall.reception.workers
         served = False
         try:
-            try:
-                connection, answer = await self._introduce(request, worker, inquiry)
-            except _Rejected:
-                self._log.info("worker.rejected", worker=worker.name)
-                workers.rejected(worker, inquiry.search)
-                raise
-            except OSError as error:
-                workers.failed(worker, inquiry.search, error)
-                raise
+            connection, answer = await self._introduce_or_note(request, worker, inquiry)
             served = True
             workers.answered(worker)
             return await self._relay_to(worker, connection, answer)
         finally:
             workers.leave(worker, served=served)
+
+    async def _introduce_or_note(
+        self, request: AssociateRq, worker: Worker, inquiry: Inquiry
+    ) -> tuple[socket.socket, bytes]:
+        """Do as `_introduce`, and remember it of a worker that does not take it.
+
+        Raises
+        ------
+        _NotTaken
+        """
+        workers = self._hall.reception.workers
+        try:
+            return await self._introduce(request, worker, inquiry)
+        except _NotTaken:
+            self._log.info("worker.rejected", worker=worker.name)
+            workers.rejected(worker, inquiry.search)
+            raise
+        except OSError as error:
+            self._log.warning("worker.passed_over", worker=worker.name, error=str(error) or repr(error))
+            workers.failed(worker, inquiry.search, error)
+            raise _NotTaken from error
 
     async def _introduce(
         self, request: AssociateRq, worker: Worker, inquiry: Inquiry
@@ -208,9 +219,9 @@ class Association:
         Raises
         ------
         OSError
-            It does not take it, or says nothing in time.
-        _Rejected
-            It takes none at present.
+            It is not there, or says nothing in time.
+        _NotTaken
+            It says that it takes none at present.
         """
         timeout_s = self._limits().connect_timeout_s
         has_another = self._hall.reception.workers.has_another(inquiry.search, worker)
@@ -233,7 +244,7 @@ class Association:
                 raise ConnectionAbortedError("closed without an answer")
             answer += data
         if answer[0] == A_ASSOCIATE_RJ and answer[7] == REJECTED_TRANSIENT:
-            raise _Rejected(answer)
+            raise _NotTaken(answer)
         return answer
 
     async def _relay_to(self, worker: Worker, connection: socket.socket, answer: bytes) -> End:

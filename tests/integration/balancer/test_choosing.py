@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import pytest
 
+from balancer.relay import End, Relay
 from balancer.workers import REFUSED_REST_S
 from cluster.coordination.registry import Address, Load, Share
 from cluster.settings import Settings
@@ -419,6 +420,19 @@ async def test_nothing_is_asked_of_another_when_an_answer_has_begun() -> None:
             caller.writer.write(associate_rq())
             with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
                 await caller.read_pdu()
+        assert visits(a, b) == [1, 0]
+
+
+async def test_a_fault_after_the_answer_lets_no_other_worker_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(relay: Relay, answer: bytes) -> End:
+        raise ConnectionResetError
+
+    monkeypatch.setattr(Relay, "run", fail)
+    a, b = FakeWorker(echo, "a"), FakeWorker(echo, "b")
+    async with workers_and_world(a, b) as here:
+        async with here.caller() as caller:
+            caller.writer.write(associate_rq())
+            assert await here.outcomes() == {"failed": 1}
         assert visits(a, b) == [1, 0]
 
 
