@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
+from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
@@ -27,10 +28,17 @@ _HOP_LIMIT: Final = 255
 """Neighbour discovery from farther away is not believed (RFC 4861 7.1.2)."""
 
 
-def announce(address: IPAddress, interface: str) -> None:
+def announce(address: IPAddress, interface: str, is_here: Callable[[], bool]) -> None:
     """Tell all hosts of the interface's network that the address is here: once, in every form there is.
 
     An interface without Ethernet addresses has nobody to tell.
+
+    Parameters
+    ----------
+    address : IPv4Address or IPv6Address
+    interface : str
+    is_here : callable
+        Asked before each packet: a process that was stopped on the way must not tell what is no longer so.
 
     Raises
     ------
@@ -42,9 +50,9 @@ def announce(address: IPAddress, interface: str) -> None:
         if hardware != _ARPHRD_ETHER:
             return
         if isinstance(address, IPv4Address):
-            for packet in gratuitous_arp(address, link_layer_address):
+            for packet in filter(lambda _: is_here(), gratuitous_arp(address, link_layer_address)):
                 packets.sendto(packet, (interface, _ETH_P_ARP, 0, 0, _BROADCAST))
-        else:
+        elif is_here():
             _advertise(address, interface, neighbour_advertisement(address, link_layer_address))
 
 

@@ -55,8 +55,7 @@ class KernelDetour:
 
     def clear(self) -> None:
         """Remove what a process that was killed left behind. At the start, before anything else."""
-        if nft.installed():
-            nft.run(nft.removal(TABLE))
+        nft.clear(TABLE)
 
     async def begin(self, towards: IPAddress, own: Collection[Endpoint]) -> None:
         """Send flows of the service address that are not ours to another host. Before the address is taken.

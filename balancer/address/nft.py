@@ -6,7 +6,11 @@ import shutil
 import subprocess
 from typing import Final
 
+import structlog
+
 from balancer.address.faults import AddressFault
+
+log = structlog.get_logger()
 
 _TIMEOUT_S: Final = 5.0
 
@@ -39,6 +43,16 @@ def run(script: str) -> None:
         raise AddressFault(f"nft could not be started: {error}") from error
     if done.returncode:
         raise AddressFault(_said(done.stderr))
+
+
+def clear(table: str) -> None:
+    """Remove what a killed process left in a table. Where rules cannot be changed, there are none."""
+    if installed() is None:
+        return
+    try:
+        run(removal(table))
+    except AddressFault as error:
+        log.warning("balancer.rules_not_removed", table=table, error=str(error))
 
 
 def installed() -> str | None:

@@ -68,9 +68,20 @@ def leave(address: IPAddress) -> None:
     OSError
     AddressFault
     """
-    if isinstance(address, IPv4Address) and nft.installed():
-        nft.run(nft.removal(_TABLE))
     netlink.remove_address(address, LOOPBACK)
+    if isinstance(address, IPv4Address):
+        nft.run(nft.removal(_TABLE))
+
+
+def clear(address: IPAddress) -> None:
+    """Remove what a process that was killed has parked.
+
+    Raises
+    ------
+    OSError
+    """
+    netlink.remove_address(address, LOOPBACK)
+    nft.clear(_TABLE)
 
 
 def silence(address: IPv4Address, instead: IPv4Address) -> str:

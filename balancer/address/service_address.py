@@ -75,14 +75,14 @@ class KernelAddress:
 
     @property
     def is_held(self) -> bool:
-        """Whether the interface has the address now."""
+        """Whether the interface has the address now, unless somebody else took it away."""
         return self._clock() < self._held_until
 
     def clear(self) -> None:
         """Remove what a process that was killed left behind. At the start, before anything else."""
         with self._told("could not be removed"):
             netlink.remove_address(self._address, self._interface)
-            parking.leave(self._address)
+            parking.clear(self._address)
 
     async def hold(self, until: float) -> None:
         """Take the address, or keep it, for a time that the kernel ends by itself.
@@ -101,14 +101,14 @@ class KernelAddress:
     async def drop(self) -> None:
         """Let go of the address; what is parked stays so. Without it nothing happens."""
         self._held_until = -math.inf
+        announcing, self._announcing = self._announcing, None
         dropping = self._do(self._drop)
-        self._announce_no_more()
+        await _ended(announcing)
         await dropping
 
     def announce(self) -> None:
         """Tell the network that the address is here: now, soon again, and then as long as it is held."""
-        self._announce_no_more()
-        self._announcing = asyncio.create_task(self._announce())
+        self._announcing = asyncio.create_task(self._announce(instead_of=self._announcing))
 
     async def park(self) -> None:
         """Keep the address for the flows that there are, and answer for it no more: another host will.
@@ -123,22 +123,23 @@ class KernelAddress:
         """
         if self._keeping is not None:
             return
-        await self._do(self._park)
-        self._held_until = -math.inf
-        self._announce_no_more()
         self._keeping = asyncio.create_task(self._keep())
+        try:
+            await self._do(self._park)
+        except AddressFault:
+            await self._keep_no_more()
+            raise
+        announcing, self._announcing = self._announcing, None
+        await _ended(announcing)
 
     async def unpark(self) -> None:
         """Let go of the parked address. Without it nothing happens."""
-        if self._keeping is not None:
-            self._keeping.cancel()
-            self._keeping = None
+        await self._keep_no_more()
         await self._do(self._unpark)
 
-    def _announce_no_more(self) -> None:
-        if self._announcing is not None:
-            self._announcing.cancel()
-            self._announcing = None
+    async def _keep_no_more(self) -> None:
+        keeping, self._keeping = self._keeping, None
+        await _ended(keeping)
 
     def _do(self, request: Callable[[], None]) -> asyncio.Future[None]:
         return asyncio.get_running_loop().run_in_executor(self._kernel, request)
@@ -148,8 +149,9 @@ class KernelAddress:
             while (valid_s := valid_lft(until - self._clock())) >= 1:
                 netlink.add_address(self._address, self._interface, valid_s)
                 # This process may have been stopped on the way: the kernel counts from when it was woken.
-                if valid_lft(until - self._clock()) >= valid_s:
-                    self._held_until = until
+                now = self._clock()
+                if valid_lft(until - now) >= valid_s:
+                    self._held_until = now + valid_s
                     return
             self._drop()
 
@@ -161,6 +163,7 @@ class KernelAddress:
     def _park(self) -> None:
         with self._told("could not be parked"):
             parking.enter(self._address, self._interface)
+        self._held_until = -math.inf
 
     def _unpark(self) -> None:
         with self._told("could not be taken from lo"):
@@ -174,7 +177,8 @@ class KernelAddress:
             except OSError as error:
                 log.warning("balancer.parking_failed", error=str(error))
 
-    async def _announce(self) -> None:
+    async def _announce(self, *, instead_of: asyncio.Task[None] | None) -> None:
+        await _ended(instead_of)
         began = self._clock()
         for after_s in _ANNOUNCED_AFTER_S:
             await asyncio.sleep(began + after_s - self._clock())
@@ -187,7 +191,7 @@ class KernelAddress:
         if not self.is_held:
             return
         try:
-            announcement.announce(self._address, self._interface)
+            announcement.announce(self._address, self._interface, lambda: self.is_held)
         except OSError as error:
             ANNOUNCEMENTS.labels("failed").inc()
             log.warning("balancer.announcement_failed", interface=self._interface, error=str(error))
@@ -202,3 +206,9 @@ class KernelAddress:
             raise fault(f"the service address {self._address} {what} at {self._interface}", error) from error
         except AddressFault as error:
             raise AddressFault(f"the service address {self._address} {what}: {error}") from error
+
+
+async def _ended(task: asyncio.Task[None] | None) -> None:
+    if task is not None:
+        task.cancel()
+        await asyncio.wait([task])
