@@ -14,7 +14,6 @@ from tests.integration.address.network import INTERFACE, Host, Network, balancer
 
 _ETH_P_ALL = 0x0003
 _ARP, _IPV6 = 0x0806, 0x86DD
-_PACKET_OUTGOING = 4
 
 
 class Sniffer:
@@ -23,6 +22,7 @@ class Sniffer:
     def __init__(self, packets: socket.socket, net: Network) -> None:
         self._packets = packets
         self._service = net.service
+        self._own: bytes = packets.getsockname()[4]
 
     async def next(self) -> bytes:
         """Return the next packet that tells of the address: an ARP packet, or an ICMPv6 message."""
@@ -31,13 +31,18 @@ class Sniffer:
             while True:
                 frame = await loop.sock_recv(self._packets, 2048)
                 (protocol,) = struct.unpack_from("!H", frame, 12)
-                if protocol == _ARP and frame[28:32] == self._service.packed:
+                if protocol == _ARP and (frame[28:32] == self._service.packed or self._is_answer(frame)):
                     return frame[14:42]
                 if protocol == _IPV6 and frame[20] == 58 and frame[54] == 136:
+                    if frame[62:78] != self._service.packed:
+                        continue
                     assert frame[21] == 255  # hop limit, else nobody believes it
                     assert frame[38:54] == IPv6Address("ff02::1").packed
-                    if frame[62:78] == self._service.packed:
-                        return frame[54:]
+                    return frame[54:]
+
+    def _is_answer(self, frame: bytes) -> bool:
+        """Whether it answers this host's own question, which was for the address."""
+        return frame[:6] == self._own and frame[20:22] == b"\0\2"
 
     async def count(self, for_s: float) -> int:
         heard = 0
@@ -135,19 +140,32 @@ async def test_a_parked_address_is_answered_for_no_more(net: Network) -> None:
         await old.ask("hold", 600)
         with await net.connect() as connection:
             await _heard(connection, b"one\n")
+            await old.ask("park")
             async with _sniffing(net.client, net) as sniffer:
-                await old.ask("park")
-                await asyncio.get_running_loop().sock_sendall(connection, b"still here")
-                await _heard(connection, b"still here")
-                await sniffer.count(0.1)
                 net.client.run("ip", "neigh", "flush", "dev", INTERFACE)
-                one.run("ip", "neigh", "flush", "dev", INTERFACE)
                 await asyncio.get_running_loop().sock_sendall(connection, b"who has it?")
                 assert await sniffer.count(1.5) == 0
-            assert net.client.neighbour(net.service) != one.link_layer_address
+            assert net.client.neighbour(net.service) is None
             await old.ask("hold", 600)
             await _heard(connection, b"who has it?")
             assert str(net.service) not in one.addresses("lo")
+
+
+async def test_a_host_with_a_parked_address_asks_for_clients_by_its_own(net: Network) -> None:
+    one = net.hosts[0]
+    async with balancer(net, one) as old:
+        await old.ask("start")
+        await old.ask("hold", 600)
+        with await net.connect() as connection:
+            await _heard(connection, b"one\n")
+            await old.ask("park")
+            known = (str(net.service), "lladdr", one.link_layer_address, "dev", INTERFACE)
+            net.client.run("ip", "neigh", "replace", *known)
+            async with _sniffing(net.client, net) as sniffer:
+                one.run("ip", "neigh", "flush", "dev", INTERFACE)
+                await asyncio.get_running_loop().sock_sendall(connection, b"still here")
+                await _heard(connection, b"still here")
+                assert await sniffer.count(0.3) == 0
 
 
 async def _heard(connection: socket.socket, expected: bytes) -> None:
