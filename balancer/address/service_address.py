@@ -26,6 +26,8 @@ ANNOUNCEMENTS = Counter(
 DROPPED_LATE_S: Final = 0.6
 """How much later than `valid_lft` says the kernel may drop an address: it rounds up to a whole second that is
 less than a quarter away, and its timers for two seconds and more are 256 ms coarse at 250 Hz."""
+REQUEST_S: Final = 0.02
+"""How long a request may take; one that took longer is made anew for a shorter time."""
 _ANNOUNCED_AFTER_S: Final = (0.0, 0.1, 0.3, 1.0, 3.0)
 """Since the address was taken: each may be lost, and some switches are not ready for the first."""
 
@@ -35,7 +37,7 @@ def valid_lft(left_s: float) -> int:
 
     Less than one: not at all.
     """
-    return math.floor(left_s - DROPPED_LATE_S)
+    return math.floor(left_s - DROPPED_LATE_S - REQUEST_S)
 
 
 class KernelAddress:
@@ -70,6 +72,7 @@ class KernelAddress:
         self._clock = clock
         self._kernel = ThreadPoolExecutor(1, "service-address")
         self._held_until = -math.inf
+        self._gone_by = -math.inf
         self._announcing: asyncio.Task[None] | None = None
         self._keeping: asyncio.Task[None] | None = None
 
@@ -87,7 +90,8 @@ class KernelAddress:
     async def hold(self, until: float) -> None:
         """Take the address, or keep it, for a time that the kernel ends by itself.
 
-        With less time than the kernel can measure it is dropped instead. One that was parked is so no more.
+        It may be called at any time, also with the same `until`. With less time than the kernel can measure
+        the address is dropped, unless it goes in time by itself. One that was parked is so no more.
 
         Parameters
         ----------
@@ -146,24 +150,28 @@ class KernelAddress:
 
     def _hold(self, until: float) -> None:
         with self._told("could not be held"):
-            while (valid_s := valid_lft(until - self._clock())) >= 1:
+            while (valid_s := valid_lft(until - (now := self._clock()))) >= 1:
+                if now + valid_s <= self._held_until and self._gone_by <= until:
+                    return  # what the kernel knows is as good: rounded by less
                 netlink.add_address(self._address, self._interface, valid_s)
-                # This process may have been stopped on the way: the kernel counts from when it was woken.
                 now = self._clock()
-                if valid_lft(until - now) >= valid_s:
-                    self._held_until = now + valid_s
+                self._held_until = now + valid_s
+                self._gone_by = now + valid_s + DROPPED_LATE_S
+                # This process may have been stopped on the way: the kernel counts from when it was woken.
+                if self._gone_by <= until:
                     return
-            self._drop()
+            if self._gone_by > until:
+                self._drop()
 
     def _drop(self) -> None:
-        self._held_until = -math.inf
+        self._held_until = self._gone_by = -math.inf
         with self._told("could not be dropped"):
             netlink.remove_address(self._address, self._interface)
 
     def _park(self) -> None:
         with self._told("could not be parked"):
             parking.enter(self._address, self._interface)
-        self._held_until = -math.inf
+        self._held_until = self._gone_by = -math.inf
 
     def _unpark(self) -> None:
         with self._told("could not be taken from lo"):
