@@ -3,13 +3,18 @@
 It is what tells a site that is there from one that lost its state. So it is written before a site is made,
 and a site that is recorded as made is never made again: should it not be there, it is down, whatever lies in
 its place.
+
+A cluster of one host has it in its data folder alone. Several hosts share it (`deploy.shared_record`), and
+each has the last edition that it saw in its data folder, by which it goes.
 """
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import json
 import os
+import uuid
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -49,9 +54,107 @@ Records: TypeAlias = "Mapping[str, SiteRecord]"
 """By the sites' names."""
 
 
+@dataclass(frozen=True, slots=True)
+class Edition:
+    """The whole record, as one of its changes left it."""
+
+    number: int
+    """One more with each change."""
+    cluster: str | None
+    """The same in all editions of a cluster; None in those of before there was such a thing."""
+    records: Records
+
+    def is_of(self, other: Edition) -> bool:
+        """Whether both are of one cluster."""
+        return self.cluster == other.cluster or (
+            None in (self.cluster, other.cluster) and self.records == other.records
+        )
+
+
+class OtherSites(UserError):
+    """The record is not of the sites that the settings name."""
+
+
 def file_of(settings: Settings) -> Path:
     """Return where the record is."""
     return settings.data_folder / RECORD
+
+
+def changed(before: Edition | None, how: Callable[[Records | None], Records]) -> Edition:
+    """Return the edition that a change makes: the same one where it changes nothing."""
+    if before is None:
+        return Edition(1, str(uuid.uuid4()), how(None))
+    after = how(before.records)
+    if after == before.records:
+        return before
+    return Edition(before.number + 1, before.cluster or str(uuid.uuid4()), after)
+
+
+def encode(edition: Edition) -> str:
+    """Return an edition as it is written."""
+    entries = [
+        {
+            **asdict(one.identity),
+            "made": one.made,
+            "filling": one.filling,
+            "rebuilding": one.rebuilding,
+        }
+        for one in edition.records.values()
+    ]
+    values = {"cluster": edition.cluster, "edition": edition.number, "sites": entries}
+    return json.dumps(values, indent=2) + "\n"
+
+
+def decode(text: str | bytes, settings: Settings, where: str) -> Edition:
+    """Return what was written, its sites in the order of the settings.
+
+    Parameters
+    ----------
+    text : str or bytes
+    settings : Settings
+    where : str
+        What it was read from, for messages.
+
+    Raises
+    ------
+    OtherSites
+    UserError
+        It is damaged.
+    """
+    try:
+        values = json.loads(text)
+        records = {entry["name"]: _record(entry) for entry in values["sites"]}
+        number, cluster = values.get("edition", 0), values.get("cluster")
+        if not (isinstance(number, int) and isinstance(cluster, str | None)):
+            raise TypeError(f"no edition: {number!r} of {cluster!r}")  # noqa: TRY301  told like other damage
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{where} is damaged ({error!r}): put a good copy back") from error
+    named = [site.name for site in settings.sites]
+    if set(named) != set(records):
+        raise OtherSites(
+            f"the cluster in {where} has the sites {', '.join(sorted(records))}, the settings"
+            f" name {', '.join(sorted(named))}: sites cannot be added or removed yet"
+        )
+    return Edition(number, cluster, {name: records[name] for name in named})
+
+
+def edition(settings: Settings) -> Edition | None:
+    """Return the record as this host has it; None without a cluster.
+
+    Raises
+    ------
+    OtherSites
+    UserError
+        It cannot be read, or is damaged.
+    """
+    file = file_of(settings)
+    try:
+        text = file.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UserError(f"cannot read {file}: {error.strerror}") from error
+    return decode(text, settings, str(file))
 
 
 def read(settings: Settings) -> Records | None:
@@ -59,54 +162,54 @@ def read(settings: Settings) -> Records | None:
 
     Raises
     ------
+    OtherSites
     UserError
-        The record cannot be read, is damaged, or is of other sites than the settings name.
+        The record cannot be read, or is damaged.
     """
-    file = file_of(settings)
-    try:
-        text = file.read_text("utf-8")
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {file}: {getattr(error, 'strerror', None) or error}") from error
-    try:
-        records = {entry["name"]: _record(entry) for entry in json.loads(text)["sites"]}
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file} is damaged ({error!r}): put a good copy back") from error
-    named = [site.name for site in settings.sites]
-    if set(named) != set(records):
-        raise UserError(
-            f"the cluster in {settings.data_folder} has the sites {', '.join(sorted(records))}, the settings"
-            f" name {', '.join(sorted(named))}: sites cannot be added or removed yet"
-        )
-    return {name: records[name] for name in named}
+    found = edition(settings)
+    return None if found is None else found.records
 
 
 def change(settings: Settings, how: Callable[[Records | None], Records]) -> Records:
-    """Replace the record by what `how` makes of it, durably. One process changes it at a time.
+    """Replace the record by what `how` makes of it, durably. One process changes it at a time. Blocks.
+
+    `how` may be called more than once, when somebody else changes the record meanwhile.
 
     Raises
     ------
     UserError
-        As `read` does.
+        As `read` does; or several hosts share the record, and etcd does not answer.
     OSError
         It cannot be written.
     """
+    if settings.etcd.endpoints:
+        from deploy import shared_record
+
+        return asyncio.run(shared_record.change(settings, how))
     with _alone(settings.data_folder):
-        before = read(settings)
-        after = how(before)
+        before = edition(settings)
+        after = changed(before, how)
         if after != before:
-            entries = [
-                {
-                    **asdict(record.identity),
-                    "made": record.made,
-                    "filling": record.filling,
-                    "rebuilding": record.rebuilding,
-                }
-                for record in after.values()
-            ]
-            replace_durably(file_of(settings), json.dumps({"sites": entries}, indent=2) + "\n")
-        return after
+            replace_durably(file_of(settings), encode(after))
+        return after.records
+
+
+def keep(settings: Settings, new: Edition) -> None:
+    """Have this host go by an edition that is shared, unless it has that or a later one.
+
+    Raises
+    ------
+    OSError
+        It cannot be written.
+    """
+    settings.data_folder.mkdir(parents=True, exist_ok=True)
+    with _alone(settings.data_folder):
+        try:
+            own = edition(settings)
+        except UserError:  # damaged: it is put back by this
+            own = None
+        if own is None or (own.number <= new.number and own != new):
+            replace_durably(file_of(settings), encode(new))
 
 
 def known(settings: Settings) -> Records:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from deploy import record, sites
+from deploy import record, shared_record, sites
 from deploy.errors import UserError
 
 if TYPE_CHECKING:
@@ -89,7 +89,10 @@ class RecordRoster:
                 return records
             return {**records, identity.name: how(one)}
 
-        await asyncio.to_thread(record.change, self._settings, noted)
+        if self._settings.etcd.endpoints:
+            await shared_record.change(self._settings, noted)
+        else:
+            await asyncio.to_thread(record.change, self._settings, noted)
 
     def _read_stamp(self) -> tuple[int, int] | None:
         try:

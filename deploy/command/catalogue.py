@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deploy.command import options
+from deploy.command.cluster import settings_of
 from deploy.command.console import console
 from deploy.command.run import keep_silent, run
 from deploy.command.site import Names, Yes, chosen, hindrance
 from deploy.errors import UserError
-from deploy.overrides import Overrides
 
 if TYPE_CHECKING:
     from cluster.settings import Settings, Site
@@ -56,7 +56,7 @@ def check(
 
       atria catalogue check b --all --json
     """
-    settings = Overrides(config, data).settings()
+    settings = settings_of(config, data)
     found = run(_check(settings, chosen(settings, names), everything=everything))
     if as_json:
         print(json.dumps([one.to_json() for one in found]))
@@ -118,7 +118,7 @@ def upgrade(names: Names = None, config: options.Config = None, data: options.Da
     from deploy import catalogues, record
     from storage_node.catalogue.protocol import CatalogueUnavailable
 
-    settings = Overrides(config, data).settings()
+    settings = settings_of(config, data)
     record.known(settings)
     keep_silent()
     refused = False
@@ -160,7 +160,7 @@ def rebuild(
     """
     from deploy import making, record
 
-    settings = Overrides(config, data).settings()
+    settings = settings_of(config, data)
     (site,) = chosen(settings, [name])
     one = record.of_sites(settings)[name]
     is_well = run(_look(site, one))

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deploy.command import options
+from deploy.command.cluster import settings_of
 from deploy.command.console import console
 from deploy.command.run import run
 from deploy.errors import UserError
-from deploy.overrides import Overrides
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,7 +59,7 @@ def init(names: Names = None, config: options.Config = None, data: options.Data 
     """
     from deploy import making, record
 
-    settings = Overrides(config, data).settings()
+    settings = settings_of(config, data)
     among = chosen(settings, names)
     for said in making.init(settings, {site.name for site in among}):
         typer.echo(said, err=True)
@@ -86,7 +86,7 @@ def check(
 
       atria site check b --config atria.toml
     """
-    settings = Overrides(config, data).settings()
+    settings = settings_of(config, data)
     _report(settings, run(_check(settings, chosen(settings, names))), as_json=as_json)
 
 
@@ -107,7 +107,7 @@ def list_sites(
 
     from deploy import record
 
-    settings = Overrides(config, data).settings()
+    settings = settings_of(config, data)
     records = record.known(settings)
     if as_json:
         entries = [
@@ -145,7 +145,7 @@ def replace(
     """
     from deploy import making, record
 
-    settings = Overrides(config, data).settings()
+    settings = settings_of(config, data)
     (site,) = chosen(settings, [name])
     records = record.of_sites(settings)
     is_there = {one.name: one.is_there for one in run(_check(settings, list(settings.sites)))}
