@@ -19,6 +19,7 @@ from deploy.command import (
     conflicts,
     correct,
     delete,
+    deploy,
     find,
     get,
     history,
@@ -72,6 +73,7 @@ def build() -> typer.Typer:
     app.add_typer(settings.app, name="settings", rich_help_panel=_USERS)
     app.add_typer(site.app, name="site", rich_help_panel=_USERS)
     app.add_typer(catalogue.app, name="catalogue", rich_help_panel=_USERS)
+    app.add_typer(deploy.app, name="deploy", rich_help_panel=_USERS)
     app.add_typer(worker.app, name="worker", rich_help_panel=_PROCESSES)
     for found in entry_points(group="atria.commands"):
         app.command(name=found.name, rich_help_panel=_USERS)(found.load())
