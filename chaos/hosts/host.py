@@ -1,0 +1,93 @@
+"""One host: it boots from what was rendered for it, fails, and comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+from typing import TYPE_CHECKING
+
+from chaos.hosts import unit
+from chaos.hosts.service import Service
+from deploy.render import places, units
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from chaos.hosts.network import Network
+
+
+class Host:
+    """One host of a network.
+
+    Parameters
+    ----------
+    name : str
+    network : Network
+    folder : Path
+        What was rendered for it.
+    logs : Path
+        Where its units' logs go; made if it is not there.
+    environment : mapping of str to str
+        What all its processes have in theirs.
+    """
+
+    def __init__(
+        self, name: str, network: Network, folder: Path, logs: Path, environment: Mapping[str, str]
+    ) -> None:
+        self.name = name
+        self.config = folder / places.SETTINGS
+        self._network = network
+        self._environment = dict(environment)
+        for needed in (logs, *unit.folders(folder / places.FOLDERS)):
+            needed.mkdir(mode=0o755, parents=True, exist_ok=True)
+        read = folder / places.UNITS
+        self.services = {
+            name: Service(unit.read(read, name), network[self.name], logs / f"{name}.log", environment)
+            for name in unit.wanted(read, units.TARGET)
+        }
+
+    def __getitem__(self, name: str) -> Service:
+        """Return a unit: by its name, or by what stands in that (`balancer`, `worker@1`)."""
+        whole = name if name.endswith(".service") else f"{name}.service"
+        return self.services.get(whole) or self.services[f"atria-{whole}"]
+
+    async def start(self, which: Callable[[str], bool] = lambda _: True) -> None:
+        """Start its units, or some of them, at once."""
+        chosen = (service for name, service in self.services.items() if which(name))
+        await asyncio.gather(*(service.start() for service in chosen))
+
+    async def shut_down(self) -> None:
+        """Ask everything on it to end, and wait for that."""
+        await asyncio.gather(*(service.stop() for service in self.services.values()))
+
+    async def power_off(self) -> None:
+        """Switch it off: nothing more goes out, and everything on it ends at once."""
+        self._network.unplug(self.name)
+        await asyncio.gather(*(service.kill() for service in self.services.values()))
+        self._network.reset(self.name)
+
+    async def power_on(self) -> None:
+        """Switch it on: it starts what it is for."""
+        self._network.plug_in(self.name)
+        await self.start()
+
+    async def run(self, *command: str, timeout_s: float = 60.0) -> subprocess.CompletedProcess[str]:
+        """Run a command on it to its end."""
+        process = self._launched(command)
+        try:
+            out, err = await asyncio.to_thread(process.communicate, timeout=timeout_s)
+        finally:
+            process.kill()
+        return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+    def _launched(self, command: Sequence[str]) -> subprocess.Popen[str]:
+        with self._network[self.name].entered():
+            return subprocess.Popen(  # noqa: S603  what the drill names
+                command,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )

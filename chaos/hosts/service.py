@@ -1,0 +1,154 @@
+"""One unit of a host, kept running as systemd would: started again whenever it has ended, until stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from deploy.parent import die_with
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from chaos.hosts.namespace import Namespace
+    from chaos.hosts.unit import Unit
+    from deploy.parent import Account
+
+_KILL_TIMEOUT_S: Final = 10.0
+
+
+class Service:
+    """One unit. It ends with us, however we end. To be used from the main thread: it ends with that, too.
+
+    Parameters
+    ----------
+    unit : Unit
+    namespace : Namespace
+        Where it runs.
+    log_file : Path
+        Where its standard output and error go.
+    environment : mapping of str to str
+        What every unit of the host has besides its own.
+    """
+
+    def __init__(
+        self, unit: Unit, namespace: Namespace, log_file: Path, environment: Mapping[str, str]
+    ) -> None:
+        self.unit = unit
+        self.log_file = log_file
+        self._namespace = namespace
+        self._environment = {"PATH": os.defpath, **environment, **unit.environment}
+        self._process: subprocess.Popen[bytes] | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._started = asyncio.Event()
+
+    @property
+    def pid(self) -> int | None:
+        """Its process, or None when there is none now; also while it is stopped by SIGSTOP."""
+        process = self._process
+        return process.pid if process is not None and process.poll() is None else None
+
+    async def start(self) -> None:
+        """Start it, and keep it running. Harmless when it runs."""
+        if self._keeper is None or self._keeper.done():
+            self._started.clear()
+            self._keeper = asyncio.create_task(self._keep())
+            await self._started.wait()
+
+    async def stop(self) -> None:
+        """Ask it to end, and wait for that; end it when it takes longer than its unit allows."""
+        await self._end(self.unit.stop_signal, self.unit.stop_timeout_s)
+
+    async def kill(self) -> None:
+        """End it at once, with what it has started, and keep it so."""
+        await self._end(signal.SIGKILL, _KILL_TIMEOUT_S)
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to it and to what it has started; after SIGKILL it is started again.
+
+        Raises
+        ------
+        ProcessLookupError
+            It does not run now.
+        """
+        if self.pid is None:
+            raise ProcessLookupError(f"{self.unit.name} does not run")
+        os.killpg(self.pid, number)
+
+    async def _keep(self) -> None:
+        while True:
+            for command in self.unit.before:
+                await self._run(command)
+            self._process = self._launched(self.unit.command, self.unit.account)
+            self._started.set()
+            try:
+                code = await _ended(self._process)
+            finally:
+                # Children of its own, as PostgreSQL has, are in its session.
+                _kill_group(self._process.pid)
+            if code in self.unit.stays_ended:
+                return
+            await asyncio.sleep(self.unit.restart_after_s)
+
+    async def _run(self, command: Sequence[str]) -> None:
+        process = self._launched(command, None)
+        try:
+            await _ended(process)
+        finally:
+            _kill_group(process.pid)
+
+    def _launched(self, command: Sequence[str], account: Account | None) -> subprocess.Popen[bytes]:
+        with self.log_file.open("ab") as log, self._namespace.entered():
+            return subprocess.Popen(  # noqa: S603  what the unit names
+                command,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                start_new_session=True,
+                preexec_fn=partial(die_with, os.getpid(), signal.SIGKILL, account),
+            )
+
+    async def _end(self, number: signal.Signals, limit_s: float) -> None:
+        keeper, process = self._keeper, self._process
+        if keeper is None:
+            return
+        self._keeper = None
+        if process is not None and process.poll() is None:
+            process.send_signal(number)
+            process.send_signal(signal.SIGCONT)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(limit_s):
+                    await _ended(process)
+        keeper.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await keeper
+        if process is not None:
+            await _ended(process)
+
+
+async def _ended(process: subprocess.Popen[bytes]) -> int:
+    """Wait for the end of a process, and return its exit code. A cancelled wait leaves it as it is."""
+    if process.poll() is None:
+        loop = asyncio.get_running_loop()
+        ended = asyncio.Event()
+        handle = os.pidfd_open(process.pid)
+        loop.add_reader(handle, ended.set)
+        try:
+            await ended.wait()
+        finally:
+            loop.remove_reader(handle)
+            os.close(handle)
+    return process.wait()
+
+
+def _kill_group(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
