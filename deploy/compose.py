@@ -56,13 +56,22 @@ def grid(settings: Settings) -> Grid:
 
 @asynccontextmanager
 async def running_grid(settings: Settings) -> AsyncIterator[Grid]:
-    """Run the grid for as long as the context lasts."""
-    running = grid(settings)
-    await running.start()
-    try:
-        yield running
-    finally:
-        await running.close()
+    """Run the grid for as long as the context lasts, over the sites as the cluster's record has them.
+
+    Raises
+    ------
+    UserError
+        There is no cluster, or not one with these sites.
+    """
+    from deploy import shared_record
+
+    async with shared_record.followed(settings):
+        running = grid(settings)
+        await running.start()
+        try:
+            yield running
+        finally:
+            await running.close()
 
 
 class Cluster(NamedTuple):

@@ -9,7 +9,7 @@ rule 10).
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -171,6 +171,31 @@ async def refresh(settings: Settings) -> None:
     if settings.etcd.endpoints:
         async with _connected(settings) as shared:
             await shared.refresh()
+
+
+@asynccontextmanager
+async def followed(settings: Settings) -> AsyncIterator[None]:
+    """Have this host's disk up to what is shared, at once and for as long as the context lasts.
+
+    Nothing is done where no record is shared.
+
+    Raises
+    ------
+    UserError, OSError
+        As `SharedRecord.refresh` does.
+    """
+    if not settings.etcd.endpoints:
+        yield
+        return
+    async with _connected(settings) as shared:
+        await shared.refresh()
+        following = asyncio.create_task(shared.follow())
+        try:
+            yield
+        finally:
+            following.cancel()
+            with suppress(asyncio.CancelledError):
+                await following
 
 
 @asynccontextmanager
