@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from deploy.parent import Account
 
 _KILL_TIMEOUT_S: Final = 10.0
+_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""As systemd sets it (systemd.exec(5))."""
 
 
 class Service:
@@ -43,7 +45,7 @@ class Service:
         self.unit = unit
         self.log_file = log_file
         self._namespace = namespace
-        self._environment = {"PATH": os.defpath, **environment, **unit.environment}
+        self._environment = {"PATH": _PATH, **environment, **unit.environment}
         self._process: subprocess.Popen[bytes] | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._started = asyncio.Event()
@@ -83,23 +85,24 @@ class Service:
 
     async def _keep(self) -> None:
         while True:
-            for command in self.unit.before:
-                await self._run(command)
-            self._process = self._launched(self.unit.command, self.unit.account)
-            self._started.set()
-            try:
-                code = await _ended(self._process)
-            finally:
-                # Children of its own, as PostgreSQL has, are in its session.
-                _kill_group(self._process.pid)
+            code = await self._life()
+            self._started.set()  # and be it that what comes before it has failed
             if code in self.unit.stays_ended:
                 return
             await asyncio.sleep(self.unit.restart_after_s)
 
-    async def _run(self, command: Sequence[str]) -> None:
-        process = self._launched(command, None)
+    async def _life(self) -> int:
+        """Start it once, and return the exit code with which it ended, or what has to come before it."""
+        for command in self.unit.before:
+            if (code := await self._run(self._launched(command, None))) != 0:
+                return code
+        self._process = self._launched(self.unit.command, self.unit.account)
+        self._started.set()
+        return await self._run(self._process)
+
+    async def _run(self, process: subprocess.Popen[bytes]) -> int:
         try:
-            await _ended(process)
+            return await _ended(process)
         finally:
             _kill_group(process.pid)
 

@@ -81,6 +81,7 @@ def make_postgresql(cluster: Cluster, host: Host) -> str:
 #!/bin/sh
 # Makes the data of this host's PostgreSQL, unless it is there.
 set -eu
+PATH=/usr/sbin:/usr/bin:/sbin:/bin
 data={q(str(cluster.data(host) / "postgresql"))}
 test ! -e "$data" || exit 0
 rm -rf "$data.new" "$data.password"
