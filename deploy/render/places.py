@@ -34,7 +34,7 @@ FOLDERS: Final = "tmpfiles.conf"
 UNITS: Final = "systemd"
 TLS: Final = "tls"
 
-DRAINED_EXIT_CODE: Final = 75
+DRAINED_EXIT_CODE: Final = 10
 """With which a worker ends that was drained by an operator."""
 
 ETCD: Final = "etcd"

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from chaos.hosts import namespace
+from deploy import minio, postgresql_programs
+from deploy.errors import UserError
+from tests import tools
+
+_RAM = Path("/dev/shm")
+"""Where there is room in memory, servers do not wait for the disk that all of them share here."""
+
+
+@pytest.fixture(scope="session")
+def programs() -> tuple[Path, Path]:
+    """MinIO's program, and the folder of PostgreSQL's: without them, or root, there are no hosts."""
+    if (why := namespace.why_not()) is not None:
+        pytest.skip(why)
+    if tools.etcd() is None:
+        pytest.skip("etcd is not installed")
+    try:
+        return minio.find_binary(), postgresql_programs.find_binaries()
+    except UserError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def hosts_folder() -> Iterator[Path]:
+    """A folder that PostgreSQL's user can get into."""
+    folder = Path(tempfile.mkdtemp(prefix="atria-hosts-", dir=_RAM if _RAM.is_dir() else None))
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
