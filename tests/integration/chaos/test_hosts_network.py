@@ -141,7 +141,7 @@ async def test_the_watch_sees_an_address_go_from_host_to_host(network: Network) 
 
     async def until_held_by(host: str) -> None:
         async with asyncio.timeout(5):
-            while not (watch.seen and watch.seen[-1].mac == network.macs[host]):
+            while not (watch.seen and watch.seen[-1].mac == network.macs[host]):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
 
     network["two"].ip(f"address add {SHARED}/32 dev {INTERFACE}")
