@@ -55,8 +55,14 @@ def grid(settings: Settings) -> Grid:
 
 
 @asynccontextmanager
-async def running_grid(settings: Settings) -> AsyncIterator[Grid]:
+async def running_grid(settings: Settings, store: Coordination | None = None) -> AsyncIterator[Grid]:
     """Run the grid for as long as the context lasts, over the sites as the cluster's record has them.
+
+    Parameters
+    ----------
+    settings : Settings
+    store : Coordination, optional
+        The process's own, if it has one (`joined`).
 
     Raises
     ------
@@ -65,7 +71,7 @@ async def running_grid(settings: Settings) -> AsyncIterator[Grid]:
     """
     from deploy import shared_record
 
-    async with shared_record.followed(settings):
+    async with shared_record.followed(settings, store):
         running = grid(settings)
         await running.start()
         try:

@@ -174,10 +174,16 @@ async def refresh(settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def followed(settings: Settings) -> AsyncIterator[None]:
+async def followed(settings: Settings, store: Coordination | None = None) -> AsyncIterator[None]:
     """Have this host's disk up to what is shared, at once and for as long as the context lasts.
 
     Nothing is done where no record is shared.
+
+    Parameters
+    ----------
+    settings : Settings
+    store : Coordination, optional
+        The process's own, if it has one.
 
     Raises
     ------
@@ -187,7 +193,7 @@ async def followed(settings: Settings) -> AsyncIterator[None]:
     if not settings.etcd.endpoints:
         yield
         return
-    async with _connected(settings) as shared:
+    async with _connected(settings, store) as shared:
         await shared.refresh()
         following = asyncio.create_task(shared.follow())
         try:
@@ -199,8 +205,12 @@ async def followed(settings: Settings) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def _connected(settings: Settings) -> AsyncIterator[SharedRecord]:
+async def _connected(settings: Settings, store: Coordination | None = None) -> AsyncIterator[SharedRecord]:
     from deploy import compose
+
+    if store is not None:
+        yield SharedRecord(settings, store)
+        return
 
     coordination = compose.coordination(settings)
     assert coordination is not None

@@ -29,7 +29,10 @@ def command(
     settings = Overrides(config, data, host, dicom_port, http_port, ae_title).settings()
 
     async def body(stop: asyncio.Event) -> None:
-        async with compose.joined(settings, name) as cluster, compose.running_grid(settings) as grid:
+        async with (
+            compose.joined(settings, name) as cluster,
+            compose.running_grid(settings, cluster.coordination) as grid,
+        ):
             await run(
                 grid,
                 cluster,

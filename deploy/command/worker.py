@@ -71,7 +71,7 @@ def command(
         async with (
             compose.joined(settings, name) as cluster,
             compose.live(settings, overrides.file, cluster.coordination) as live,
-            compose.running_grid(settings) as grid,
+            compose.running_grid(settings, cluster.coordination) as grid,
         ):
             stays_ended = await run_worker(live, grid, cluster.registry, cluster.requests, stop, name=name)
 

@@ -15,7 +15,7 @@ from cluster.settings import Settings, load
 from deploy import record
 from deploy.errors import UserError
 from deploy.record import Edition, Records, SiteRecord
-from deploy.shared_record import KEY, SharedRecord
+from deploy.shared_record import KEY, SharedRecord, followed
 
 
 class Host:
@@ -231,3 +231,47 @@ async def test_a_record_of_other_sites_is_refused(
     await coordination.put(KEY, record.encode(Edition(1, "x", {"z": new()["a"]})).encode())
     with pytest.raises(UserError, match=r"the cluster in etcd \(record\) has the sites a, the settings name"):
         await hosts[0].shared.refresh()
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not holds():  # noqa: ASYNC110  a file raises no event
+            await asyncio.sleep(0.005)
+
+
+async def test_a_host_follows_what_others_record(
+    hosts: tuple[Host, Host], coordination: MemoryCoordination
+) -> None:
+    one, other = hosts
+    async with followed(other.settings, coordination):
+        await one.shared.change(made_by("123"))
+        await until(lambda: other.edition == one.edition)
+        await one.shared.change(filling("c"))
+        await until(lambda: other.edition == one.edition)
+
+
+async def test_a_host_that_follows_gives_back_what_etcd_has_lost(
+    hosts: tuple[Host, Host], coordination: MemoryCoordination
+) -> None:
+    one, other = hosts
+    await one.shared.change(made_by("123"))
+    async with followed(one.settings, coordination):
+        await coordination.delete(KEY)
+        async with asyncio.timeout(5):
+            while KEY not in (await coordination.read(KEY)).entries:  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+    await other.shared.refresh()
+    assert other.edition == one.edition
+
+
+async def test_what_is_shared_and_damaged_does_not_end_who_follows(
+    hosts: tuple[Host, Host], coordination: MemoryCoordination
+) -> None:
+    one, other = hosts
+    await one.shared.change(made_by("123"))
+    async with followed(other.settings, coordination):
+        sound = (await coordination.read(KEY)).entries[KEY].value
+        await coordination.put(KEY, b"{")
+        await coordination.put(KEY, sound)
+        await one.shared.change(filling("c"))
+        await until(lambda: other.edition == one.edition)
