@@ -97,11 +97,6 @@ class Host(Table):
         return self.upkeep or self.workers > 0
 
     @property
-    def balancer_name(self) -> str:
-        """Name of its balancer in the cluster."""
-        return f"{self.name}-balancer"
-
-    @property
     def network(self) -> str:
         """The host alone, as a network."""
         return f"{self.address}/{self.address.max_prefixlen}"

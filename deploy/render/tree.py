@@ -157,7 +157,7 @@ def _wanted(cluster: Cluster, host: Host) -> dict[str, tuple[str, Names]]:
     if host.runs_atria and cluster.of("etcd"):
         wanted[places.ETCD_CLIENT] = places.ETCD, Names(f"atria at {host.name}", (host.name,))
     if host.balancer and len(cluster.of("balancer")) > 1:
-        wanted[places.LINK] = places.LINK, Names(host.balancer_name, (host.balancer_name,), (host.address,))
+        wanted[places.LINK] = places.LINK, Names(host.name, (host.name,), (host.address,))
     return wanted
 
 

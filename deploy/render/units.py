@@ -94,7 +94,7 @@ def _target(host: Host) -> str:
 
 def _balancer(cluster: Cluster, host: Host, settings: Settings) -> str:
     service = {
-        **_process(cluster, host, settings, "balancer", host.balancer_name),
+        **_process(cluster, host, settings, "balancer", host.name),
         "AmbientCapabilities": _CAPABILITIES,
         "CapabilityBoundingSet": _CAPABILITIES,
         # It sends ARP, and sets how the kernel answers it.

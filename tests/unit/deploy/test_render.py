@@ -169,13 +169,13 @@ def test_balancers_know_each_other_by_name_and_nobody_else(tmp_path: Path) -> No
     out = rendered(tmp_path, now=datetime.now(UTC))
     server = context(out, "lb2", "link", "link", ssl.PROTOCOL_TLS_SERVER)
     client = context(out, "lb1", "link", "link", ssl.PROTOCOL_TLS_CLIENT)
-    handshake(server, client, "lb2-balancer")
+    handshake(server, client, "lb2")
     with pytest.raises(ssl.SSLCertVerificationError):
-        handshake(server, client, "lb1-balancer")
+        handshake(server, client, "lb1")
     stranger = context(out, "s1", "etcd-client", "etcd", ssl.PROTOCOL_TLS_CLIENT)
     stranger.load_verify_locations(out / "lb1" / "tls" / "link-ca.pem")
     with pytest.raises(ssl.SSLError):
-        handshake(server, stranger, "lb2-balancer")
+        handshake(server, stranger, "lb2")
 
 
 def test_the_units_start_what_the_host_is_for(tmp_path: Path) -> None:
