@@ -7,11 +7,12 @@ import os
 import sys
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from ipaddress import ip_interface
+from ipaddress import IPv4Address, ip_interface
 from typing import TYPE_CHECKING, Any, Final
 
 import tomlkit
 
+from chaos.hosts.arp_watch import ArpWatch
 from chaos.hosts.host import Host
 from chaos.hosts.inside import Inside
 from chaos.hosts.network import INTERFACE, Network
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CLIENT: Final = "client"
+WATCHER: Final = "watcher"
+"""Asks who holds the service address: an answer would keep the client's kernel from believing another
+for a second (arp(7), locktime), so it is not the client that asks."""
 SITES: Final = {"s1": "a", "s2": "b", "s3": "c"}
 """The hosts that have a site, and everything of it."""
 BALANCERS: Final = ("lb1", "lb2")
@@ -69,6 +73,11 @@ class Running:
     def at(self, host: str) -> Address:
         """Return where a host's balancer is called by its own address."""
         return Address(ADDRESSES[host], DICOM_PORT)
+
+    def watch(self) -> ArpWatch:
+        """Return who tells which host holds the service address."""
+        own, service = IPv4Address(ADDRESSES[WATCHER]), IPv4Address(SERVICE)
+        return ArpWatch(self.network[WATCHER], INTERFACE, own, service)
 
     async def page(self, host: str, path: str) -> pages.Page | None:
         """Return a page of a balancer, as seen from the client; None when there is none."""
