@@ -39,6 +39,7 @@ ADDRESSES: Final = {
     "s2": "10.213.0.22",
     "s3": "10.213.0.23",
     CLIENT: "10.213.0.99",
+    WATCHER: "10.213.0.98",
 }
 SERVICE: Final = "10.213.0.100"
 AE_TITLE: Final = "ATRIA"
