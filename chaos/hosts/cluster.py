@@ -43,6 +43,8 @@ ADDRESSES: Final = {
 }
 SERVICE: Final = "10.213.0.100"
 AE_TITLE: Final = "ATRIA"
+ATRIA: Final = (sys.executable, "-m", "deploy.command.main")
+"""The command."""
 DICOM_PORT: Final = 11112
 HTTP_PORT: Final = 8112
 
@@ -145,7 +147,7 @@ def described(folder: Path, minio: Path, postgresql: Path, **settings: object) -
     ]
     return {
         "install": {
-            "atria": [sys.executable, "-m", "deploy.command.main"],
+            "atria": list(ATRIA),
             "minio": str(minio),
             "postgresql": str(postgresql),
             "config": f"{folder}/rendered/{{host}}",
@@ -227,7 +229,7 @@ async def boot(cluster: Running) -> None:
     await _start(cluster, lambda name: name in servers)
     await _make_sites(cluster)
     await _start(cluster, lambda name: name not in servers)
-    await cluster.until(lambda: _all_ready(cluster), "balancers with workers")
+    await cluster.until(lambda: ready(cluster), "balancers with workers")
 
 
 async def _start(cluster: Running, which: Callable[[str], bool]) -> None:
@@ -241,9 +243,7 @@ async def _make_sites(cluster: Running) -> None:
     host = cluster.hosts["s1"]
     said = ""
     for _ in range(_INIT_ATTEMPTS):
-        done = await host.run(
-            sys.executable, "-m", "deploy.command.main", "site", "init", f"--config={host.config}"
-        )
+        done = await host.run(*ATRIA, "site", "init", f"--config={host.config}")
         if done.returncode == 0:
             return
         said = (done.stdout + done.stderr).strip()
@@ -268,9 +268,13 @@ async def _listens(address: Address) -> bool:
     return True
 
 
-async def _all_ready(cluster: Running) -> bool:
+async def ready(cluster: Running) -> bool:
+    """Whether each balancer knows every worker, and none of these fails."""
     for host in BALANCERS:
-        page = await cluster.page(host, "/readyz")
-        if page is None or page.status != 200:
+        page = await cluster.page(host, "/status")
+        if page is None:
+            return False
+        workers = page.json()["workers"]
+        if len(workers) != len(SITES) or any(worker["failing"] for worker in workers):
             return False
     return True

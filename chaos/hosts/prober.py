@@ -42,16 +42,17 @@ class Probed:
         """Why attempts failed, one for each that did."""
         return [one.fault for one in self.attempts if one.fault is not None]
 
-    def longest_gap_s(self) -> float:
-        """Return the longest time in which no attempt ended with success.
+    def longest_gap_s(self, since_s: float = 0.0) -> float:
+        """Return the longest time in which no attempt ended with success, among those begun since a moment.
 
         It begins with the first attempt and ends with the last: a prober that never succeeded saw one gap.
         """
-        if not self.attempts:
+        attempts = [one for one in self.attempts if one.began_s >= since_s]
+        if not attempts:
             return 0.0
-        successes = sorted(one.ended_s for one in self.attempts if one.fault is None)
-        begin = min(one.began_s for one in self.attempts)
-        end = max(one.ended_s for one in self.attempts)
+        successes = sorted(one.ended_s for one in attempts if one.fault is None)
+        begin = min(one.began_s for one in attempts)
+        end = max(one.ended_s for one in attempts)
         moments = [begin, *successes, end]
         return max(later - earlier for earlier, later in pairwise(moments))
 

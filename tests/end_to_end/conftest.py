@@ -3,6 +3,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,12 @@ def programs() -> tuple[Path, Path]:
 
 @pytest.fixture
 def hosts_folder() -> Iterator[Path]:
+    with folder_for_hosts() as folder:
+        yield folder
+
+
+@contextmanager
+def folder_for_hosts() -> Iterator[Path]:
     """A folder that PostgreSQL's user can get into."""
     folder = Path(tempfile.mkdtemp(prefix="atria-hosts-", dir=_RAM if _RAM.is_dir() else None))
     folder.chmod(0o755)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -17,8 +16,6 @@ from chaos.hosts.cluster import SITES, Running
 from chaos.hosts.sender import send_throughout
 from deploy.render import units
 from tests import tools
-
-ATRIA = (sys.executable, "-m", "deploy.command.main")
 
 
 @pytest.fixture
