@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import tomlkit
 
 from chaos.hosts.arp_watch import ArpWatch
+from chaos.hosts.etcd_leader import etcd_leader
 from chaos.hosts.host import Host
 from chaos.hosts.inside import Inside
 from chaos.hosts.network import INTERFACE, Network
@@ -98,6 +99,11 @@ class Running:
             if page is not None and page.status == 200:
                 return host
         return None
+
+    async def etcd_leader(self) -> str | None:
+        """Return the host whose etcd leads; None when none does."""
+        members = [(name, ADDRESSES[name]) for name in SITES]
+        return await self.client.run(etcd_leader(members, self.hosts["s1"].config.parent))
 
     async def until(
         self, holds: Callable[[], Awaitable[bool]], what: str, timeout_s: float = _READY_TIMEOUT_S

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from chaos.hosts.arp_watch import Tenure, both_held_s, tenures
-from chaos.hosts.cluster import ADDRESSES, ATRIA, SITES, NotReady, ready
-from chaos.hosts.etcd_leader import etcd_leader
+from chaos.hosts.cluster import ATRIA, NotReady, ready
 from chaos.hosts.prober import Prober
 from chaos.hosts.sender import Sent, send_throughout
 
@@ -43,6 +42,23 @@ class Fault(enum.Enum):
     OFF = "its host is switched off"
     OFF_WITH_ETCD_LEADER = "its host is switched off, and with it the one whose etcd leads"
     HANDED_OVER = "it is told to hand over"
+
+
+@dataclass(slots=True)
+class Observed:
+    """What callers and watchers saw in a time; there when it is over."""
+
+    longest_gap_s: float = 0.0
+    """The longest time without an association that succeeded."""
+    faults: tuple[str, ...] = ()
+    """Why associations failed."""
+    tenures: tuple[Tenure, ...] = ()
+    """Who held the service address, by ARP."""
+
+    @property
+    def both_held_s(self) -> float:
+        """For how long two held the address; less than 0: there was as much between them."""
+        return both_held_s(self.tenures)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +136,18 @@ async def drill(
     )
 
 
+@asynccontextmanager
+async def observed(cluster: Running) -> AsyncIterator[Observed]:
+    """Call the service, and ask who holds its address, for as long as the context lasts."""
+    seen = Observed()
+    prober, watch = Prober(cluster.service), cluster.watch()
+    async with _running(cluster.client.run(prober.run())), _running(watch.run()):
+        yield seen
+    seen.longest_gap_s = prober.probed.longest_gap_s()
+    seen.faults = tuple(prober.probed.faults)
+    seen.tenures = tuple(tenures(watch.seen, silence_s=_SILENCE_S))
+
+
 async def _inflict(cluster: Running, fault: Fault, leader: str) -> list[str]:
     """Do it, and return the hosts that are off then."""
     host = cluster.hosts[leader]
@@ -168,8 +196,7 @@ async def _leads(cluster: Running) -> bool:
 
 
 async def _etcd_leader(cluster: Running) -> str:
-    members = [(name, ADDRESSES[name]) for name in SITES]
-    found = await cluster.client.run(etcd_leader(members, cluster.hosts["s1"].config.parent))
+    found = await cluster.etcd_leader()
     if found is None:
         raise NotReady("no member of etcd leads, and nothing had happened")
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import pytest
 import pytest_asyncio
 
 from chaos.hosts import cluster
-from chaos.hosts.cluster import Running
-from chaos.hosts.failover import Fault, drill
+from chaos.hosts.cluster import SITES, Running
+from chaos.hosts.failover import Fault, drill, observed
+from chaos.hosts.sender import send_throughout
+from deploy.render import units
 from tests.end_to_end.conftest import folder_for_hosts
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
@@ -47,3 +50,62 @@ async def test_a_planned_hand_over_is_not_noticed(running: Running) -> None:
         assert outcome.refused == (), outcome
         assert [one.fault for one in outcome.sent] == [None] * len(outcome.sent), outcome
         assert len(outcome.sent) == 3
+
+
+async def test_the_leader_keeps_the_address_while_etcd_has_no_quorum(running: Running) -> None:
+    leader = await running.leader()
+    async with observed(running) as seen:
+        await asyncio.gather(*(running.hosts[name][units.ETCD].kill() for name in ("s1", "s2")))
+        await asyncio.sleep(4 * LEASE_S)
+    assert await running.leader() == leader
+    assert seen.longest_gap_s <= 1, seen
+    assert {one.mac for one in seen.tenures} == {running.network.macs[str(leader)]}
+    await asyncio.gather(*(running.hosts[name][units.ETCD].start() for name in ("s1", "s2")))
+    await running.until(lambda: etcd_works(running), "etcd with a quorum")
+    assert (await drill(running, Fault.HANDED_OVER)).refused == ()
+
+
+async def test_without_etcd_a_leader_whom_nobody_promises_anything_lets_go(running: Running) -> None:
+    leader = str(await running.leader())
+    (other,) = set(cluster.BALANCERS) - {leader}
+    async with observed(running) as seen:
+        await asyncio.gather(*(running.hosts[name][units.ETCD].kill() for name in SITES))
+        running.network.drop(other, leader)
+        await asyncio.sleep(2 * LEASE_S)
+        running.network.let_through()
+        await asyncio.sleep(2 * LEASE_S)
+    assert seen.both_held_s <= 0, seen
+    await asyncio.gather(*(running.hosts[name][units.ETCD].start() for name in SITES))
+    await running.until(lambda: etcd_works(running), "etcd with a quorum")
+    await running.until(lambda: leads(running), "a leader")
+
+
+async def test_links_that_flap_never_have_two_hold_the_address(running: Running) -> None:
+    async with observed(running) as seen:
+        for host in (*cluster.BALANCERS, *cluster.BALANCERS):
+            await running.network.flap(host, times=4, down_s=0.7, up_s=0.5)
+    assert seen.both_held_s <= 0, seen
+    await running.until(lambda: leads(running), "a leader")
+
+
+async def test_a_cluster_that_was_all_off_has_what_it_had(running: Running) -> None:
+    before = await running.client.run(send_throughout(running.service, 0.0))
+    assert before.fault is None
+    await asyncio.gather(*(host.power_off() for host in running.hosts.values()))
+    await asyncio.gather(*(host.power_on() for host in running.hosts.values()))
+    await running.until(lambda: cluster.ready(running), "all back")
+    await running.until(lambda: leads(running), "a leader")
+    done = await running.hosts["s2"].run(
+        *cluster.ATRIA, "where", before.stored[0], "--json", f"--config={running.hosts['s2'].config}"
+    )
+    assert done.returncode == 0, done.stderr
+    after = await running.client.run(send_throughout(running.service, 0.0))
+    assert after.fault is None
+
+
+async def leads(running: Running) -> bool:
+    return await running.leader() is not None
+
+
+async def etcd_works(running: Running) -> bool:
+    return await running.etcd_leader() is not None
