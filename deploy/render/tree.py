@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Final
 
-from deploy.durable import replace_durably
+from cluster.durable import replace_durably
 from deploy.errors import UserError
 from deploy.render import etcd, host_settings, places, servers, units
 from deploy.render.certificates import Authority, Names, Pair
