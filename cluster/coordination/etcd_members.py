@@ -11,7 +11,6 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, TypeAlias, TypeVar
 
 import grpc
@@ -20,6 +19,7 @@ from grpc import StatusCode
 from prometheus_client import Counter
 from pyetcd import etcdrpc
 
+from cluster.coordination import etcd_channel
 from cluster.coordination.protocol import CoordinationUnavailable
 from cluster.settings.coordination import Etcd
 
@@ -27,8 +27,6 @@ FAILURES: Final = Counter(
     "atria_etcd_failures_total", "Requests that an etcd member did not answer in time", ["endpoint", "code"]
 )
 
-MESSAGE_LIMIT_BYTES: Final = 64 * 1024 * 1024
-"""Largest answer that is read: gRPC's own limit of 4 MiB is less than what a store may hold."""
 _PAUSE_S: Final = 0.05
 """Between two rounds of all members: without a leader each refuses at once."""
 
@@ -62,8 +60,8 @@ class Member:
     def __init__(self, endpoint: str, settings: Etcd) -> None:
         self.endpoint = endpoint
         self._settings = settings
-        self._versions = _versions(settings)
-        self._channel = _channel(endpoint, settings)
+        self._versions = etcd_channel.versions(settings)
+        self._channel = etcd_channel.opened(endpoint, settings)
         self.kv: Any = etcdrpc.KVStub(self._channel)
         self.lease: Any = etcdrpc.LeaseStub(self._channel)
         self.watch: Any = etcdrpc.WatchStub(self._channel)
@@ -71,7 +69,7 @@ class Member:
 
     def certificates_changed(self) -> bool:
         """Tell whether files that the connection was opened with were replaced since."""
-        return _versions(self._settings) != self._versions
+        return etcd_channel.versions(self._settings) != self._versions
 
     async def close(self) -> None:
         """Let go of the connection; what is under way is cancelled."""
@@ -234,7 +232,7 @@ class Members:
 
     async def _authenticate(self, member: Member, timeout_s: float) -> str:
         assert self._settings.password_file is not None
-        password = _read(self._settings.password_file).decode("utf-8").partition("\n")[0]
+        password = etcd_channel.read(self._settings.password_file).decode("utf-8").partition("\n")[0]
         request = etcdrpc.AuthenticateRequest(name=self._settings.user, password=password)
         try:
             answer = await member.auth.Authenticate(request, timeout=timeout_s)
@@ -258,48 +256,3 @@ def _refuses_token(error: grpc.aio.AioRpcError) -> bool:
 
 def _carrying(token: str) -> Metadata:
     return (("token", token),) if token else ()
-
-
-def _channel(endpoint: str, settings: Etcd) -> grpc.aio.Channel:
-    scheme, _, target = endpoint.partition("://")
-    timeout_ms = int(settings.timeout_s * 1000)
-    options = (
-        ("grpc.max_receive_message_length", MESSAGE_LIMIT_BYTES),
-        ("grpc.use_local_subchannel_pool", 1),
-        ("grpc.enable_http_proxy", 0),
-        # A member that comes back is seen at once: gRPC's own pause between two tries grows to two minutes.
-        ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.min_reconnect_backoff_ms", timeout_ms),
-        ("grpc.max_reconnect_backoff_ms", 2 * timeout_ms),
-        # etcd ends connections of who asks more often than every 5 s (--grpc-keepalive-min-time).
-        ("grpc.keepalive_time_ms", 6000),
-        ("grpc.keepalive_timeout_ms", 2 * timeout_ms),
-    )
-    if scheme == "http":
-        return grpc.aio.insecure_channel(target, options)
-    credentials = grpc.ssl_channel_credentials(
-        *(
-            None if file is None else _read(file)
-            for file in (settings.ca_file, settings.key_file, settings.certificate_file)
-        )
-    )
-    return grpc.aio.secure_channel(target, credentials, options)
-
-
-def _versions(settings: Etcd) -> list[tuple[int, int] | None]:
-    """Tell the certificates of now from others in the same files."""
-    found: list[tuple[int, int] | None] = []
-    for file in (settings.ca_file, settings.certificate_file, settings.key_file):
-        try:
-            state = None if file is None else file.stat()
-        except OSError:
-            state = None
-        found.append(None if state is None else (state.st_mtime_ns, state.st_ino))
-    return found
-
-
-def _read(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise CoordinationUnavailable(f"{file}: cannot be read: {error.strerror}") from error
