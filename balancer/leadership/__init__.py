@@ -1,0 +1,1 @@
+"""Which balancer holds the service address."""

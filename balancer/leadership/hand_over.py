@@ -1,0 +1,296 @@
+"""A planned change of leader: in an order in which somebody answers at the address all the time.
+
+The giver asks the taker to prepare: it readies a lease, and sends on to the giver what comes for the address
+and did not begin at the taker. The term is given to that lease. The giver parks the address, so that its
+flows go on, and says so; the taker takes the address. When no flow of the giver is left, the detour ends.
+
+Where it stops in between: before the term is given, the giver goes on, and the taker's preparation runs out.
+After it, the taker sees the term in its own name, and takes the address one lease later, when the giver's
+time is over whatever became of it. When the giver dies, the taker campaigns as after any failure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Collection, Mapping
+from ipaddress import ip_address
+from typing import Any, Final
+
+import structlog
+
+from balancer.address.faults import AddressFault
+from balancer.leadership.interfaces import Detour, Peers, PeerUnavailable
+from balancer.leadership.known import Known
+from balancer.leadership.seat import Seat
+from balancer.leadership.stance import Stance
+from balancer.leadership.tenure import ELECTION, Tenure
+from cluster.coordination.protocol import Conflict, CoordinationUnavailable, Lease, LeaseLost, Snapshot
+from cluster.coordination.registry import Address
+from cluster.proxy_protocol import Endpoint, IPAddress
+
+log = structlog.get_logger()
+
+ANSWER_TIMEOUT_S: Final = 2.0
+"""How long the taker may need to prepare, or to take."""
+PREPARED_LEASES: Final = 4
+"""For how many leases it stays prepared: longer than it waits for a giver that says nothing."""
+LOST_GIVER_ASKED: Final = 9
+"""How often a former leader is asked for its flows without an answer, until they are given up."""
+
+
+class HandOver:
+    """Both sides of it, for one balancer.
+
+    Parameters
+    ----------
+    stance, tenure, seat
+        Of this balancer.
+    peers : Peers or None
+        None without a link: then there is no planned change.
+    detour : Detour
+    flows : callable
+        The clients whose connections came in by the service address and are served here.
+    now : callable
+        The loop's clock, in seconds.
+    store : asyncio.Lock
+        Held by who changes something in the store.
+    lease_s : float
+
+    Attributes
+    ----------
+    detour_to : str or None
+        The former leader that is sent what did not begin here.
+    """
+
+    def __init__(
+        self,
+        stance: Stance,
+        tenure: Tenure,
+        seat: Seat,
+        *,
+        peers: Peers | None,
+        detour: Detour,
+        flows: Callable[[], Collection[Endpoint]],
+        now: Callable[[], float],
+        store: asyncio.Lock,
+        lease_s: float,
+    ) -> None:
+        self.detour_to: str | None = None
+        self._stance = stance
+        self._tenure = tenure
+        self._seat = seat
+        self._peers = peers
+        self._detour = detour
+        self._flows = flows
+        self._now = now
+        self._store = store
+        self._lease_s = lease_s
+        self._given_at: float | None = None
+
+    async def give(self, to: str) -> str | None:
+        """Let another lead. Return why it was refused, or None; it is logged what became of it."""
+        async with self._store:
+            why = await self._give(to)
+        if why is None:
+            log.info("leader.handed_over", to=to)
+        else:
+            log.warning("leader.not_handed_over", to=to, why=why)
+        return why
+
+    async def _give(self, to: str) -> str | None:
+        known, at = self._stance.known, self._link_of(to)
+        if self._tenure.term is None or known is None:
+            return "this balancer does not lead by a lease: is etcd away?"
+        if self._peers is None or at is None:
+            return f"there is no link to {to}: give both balancers certificates (link.certificate_file)"
+        try:
+            ready = await self._peers.call(
+                to, at, "prepare", {"known": known.to_json(), "lease_s": self._lease_s}, ANSWER_TIMEOUT_S
+            )
+            if why := ready.get("why"):
+                return f"{to} {why}"
+            lease = Lease(int(ready["lease"]), self._lease_s, 0.0)
+        except (PeerUnavailable, KeyError, ValueError, TypeError) as error:
+            await self._tell(to, at, "abandon", {})
+            return f"{to} gives no answer: {error}"
+        if not self._stance.give(self._now()):
+            return "this balancer leads no more"
+        token = await self._give_term(to, lease)
+        if token is None:
+            await self._tell(to, at, "abandon", {})
+            return (
+                "the term could not be given away: this balancer goes on"
+                if self._leads
+                else "the term is over"
+            )
+        await self._seat.park()
+        if not await self._tell(to, at, "take", {"token": token}):
+            log.warning("leader.not_told", to=to, what="it takes the address one lease later by itself")
+        await self._after_giving()
+        return None
+
+    @property
+    def _leads(self) -> bool:
+        return self._stance.holds(self._now())
+
+    async def _give_term(self, to: str, lease: Lease) -> int | None:
+        """Give the term away, and return its token; None when it was not, whether or not we still lead."""
+        try:
+            return (await self._tenure.give(to, lease)).token
+        except (LeaseLost, CoordinationUnavailable):
+            await self._keep_term()
+        except Conflict:
+            self._tenure.forget()
+            self._stance.let_go()
+            await self._seat.settle()
+        return None
+
+    async def _keep_term(self) -> None:
+        """Go on leading if that is certain; else hold no longer than until our time is over."""
+        try:
+            await self._tenure.confirm()
+            self._stance.keep(self._now())
+        except (Conflict, LeaseLost, CoordinationUnavailable) as error:
+            log.warning("leader.uncertain", why=str(error))
+            self._tenure.forget()
+        self._seat.changed()
+
+    async def _after_giving(self) -> None:
+        """Tidy up: what is left over ends by itself, too."""
+        try:
+            await self._tenure.end()
+        except CoordinationUnavailable:
+            self._tenure.forget()
+        await self.end_detour()
+
+    async def prepare(self, giver: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Be ready to be given the term (`prepare` of the link)."""
+        known = Known.from_json(body["known"])
+        if giver not in known.links or self._stance.name not in known.links:
+            return {"why": "is not in the list of balancers yet"}
+        if float(body["lease_s"]) != self._lease_s:
+            return {
+                "why": f"has another lease ({self._lease_s:g} s): let service.lease_s be the same everywhere"
+            }
+        if why := self._stance.prepare(giver, self._now(), PREPARED_LEASES * self._lease_s):
+            return {"why": why}
+        self._given_at = None
+        try:
+            async with self._store:
+                lease = await self._tenure.be_ready()
+            if self._stance.known is None or self._stance.known.revision <= known.revision:
+                self._stance.known = known
+            await self._detour.begin(await _resolve(known.links[giver]), self._flows())
+            self.detour_to = giver
+        except (AddressFault, CoordinationUnavailable, OSError) as error:
+            await self._not_given()
+            return {"why": f"cannot: {error}"}
+        return {"lease": lease.id}
+
+    async def take(self, giver: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Take the address: the giver holds it no more (`take` of the link)."""
+        if self._stance.prepared_by(self._now()) != giver:
+            return {"taken": False}
+        return {"taken": await self._take(int(body["token"]))}
+
+    async def abandon(self, giver: str, _: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Be prepared no more (`abandon` of the link)."""
+        if self._stance.prepared_by(self._now()) == giver:
+            await self._not_given()
+        return {}
+
+    async def parked(self, _asker: str, _: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Tell how many flows of the time of leading still run here (`parked` of the link)."""
+        return {"flows": len(self._flows()) if self._seat.is_parked else 0}
+
+    async def wait(self, leader: Snapshot | None) -> None:
+        """While prepared: keep the lease, and look whether the term has come, or has ended.
+
+        Parameters
+        ----------
+        leader : Snapshot or None
+            What the store says of the election, if it says anything.
+        """
+        lease = self._tenure.lease
+        entry = leader and leader.entries.get(ELECTION)
+        if lease is None or (leader is not None and entry is None):
+            await self._not_given()
+            return
+        if entry and entry.lease == lease.id:
+            self._given_at = self._now() if self._given_at is None else self._given_at
+            if self._now() >= self._given_at + max(self._lease_s, lease.ttl_s):
+                await self._take(entry.changed)
+                return
+        try:
+            await self._tenure.renew()
+        except LeaseLost:
+            if self._stance.prepared_by(self._now()):
+                await self._not_given()
+
+    async def watch_flows(self) -> None:
+        """End what no flow needs any more: our parked address, the detour to a former leader."""
+        failed = 0
+        while True:
+            await asyncio.sleep(self._lease_s / 3)
+            if self._seat.is_parked and not self._flows():
+                await self._seat.unpark()
+                log.info("leader.unparked")
+            if self.detour_to is None or self._stance.prepared_by(self._now()):
+                failed = 0
+                continue
+            flows = await self._flows_of(self.detour_to)
+            failed = failed + 1 if flows is None else 0
+            if flows == 0 or failed >= LOST_GIVER_ASKED:
+                await self.end_detour()
+
+    async def end_detour(self) -> None:
+        """Send nothing on any more."""
+        if self.detour_to is not None:
+            log.info("leader.detour_ends", to=self.detour_to)
+            self.detour_to = None
+            await self._detour.end()
+
+    async def _flows_of(self, name: str) -> int | None:
+        at = self._link_of(name)
+        if self._peers is None or at is None:
+            return None
+        try:
+            return int((await self._peers.call(name, at, "parked", {}, ANSWER_TIMEOUT_S))["flows"])
+        except (PeerUnavailable, KeyError, ValueError, TypeError):
+            return None
+
+    async def _take(self, token: int) -> bool:
+        lease = self._tenure.lease
+        if lease is None or not self._stance.given(lease.valid_until, self._now()):
+            return False
+        self._tenure.accept(token)
+        await self._seat.settle()
+        return self._seat.is_held
+
+    async def _not_given(self) -> None:
+        self._stance.not_given()
+        self._given_at = None
+        await self.end_detour()
+
+    async def _tell(self, to: str, at: Address, what: str, body: Mapping[str, Any]) -> bool:
+        assert self._peers is not None
+        try:
+            await self._peers.call(to, at, what, body, ANSWER_TIMEOUT_S)
+        except PeerUnavailable:
+            return False
+        return True
+
+    def _link_of(self, name: str) -> Address | None:
+        return self._stance.known.links.get(name) if self._stance.known is not None else None
+
+
+async def _resolve(at: Address | None) -> IPAddress:
+    if at is None:
+        raise OSError("the leader has no link")
+    try:
+        return ip_address(at.host)
+    except ValueError:
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(at.host, at.port, type=socket.SOCK_STREAM)
+        return ip_address(found[0][4][0])
