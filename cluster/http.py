@@ -1,4 +1,4 @@
-"""The status pages that each process serves: `/metrics`, `/healthz`, `/readyz`, `/status`."""
+"""The status pages that each process serves: `/metrics`, `/healthz`, `/readyz`, `/status`, and `/leader`."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ class Pages:
     """What a process says of itself.
 
     `not_ready` returns why the process should get no new work, or None; `status` returns what
-    `atria status` shows, as JSON values.
+    `atria status` shows, as JSON values. `led_by` returns who leads instead, or None when this process does;
+    without it, there is no `/leader`.
     """
 
     not_ready: Callable[[], str | None]
     status: Callable[[], Awaitable[Mapping[str, object]]]
+    led_by: Callable[[], str | None] | None = None
 
 
 class StatusServer:
@@ -46,6 +48,7 @@ class StatusServer:
                 web.get("/healthz", self._healthz),
                 web.get("/readyz", self._readyz),
                 web.get("/status", self._status),
+                *([web.get("/leader", self._leader)] if self._pages.led_by is not None else []),
             ]
         )
         self._runner = web.AppRunner(app, access_log=None)
@@ -76,6 +79,13 @@ class StatusServer:
 
         reason = self._pages.not_ready()
         return web.Response(text=f"{reason or 'ready'}\n", status=503 if reason else 200)
+
+    async def _leader(self, _: web.Request) -> web.Response:
+        from aiohttp import web
+
+        assert self._pages.led_by is not None
+        leader = self._pages.led_by()
+        return web.Response(text=f"{leader or 'this one'}\n", status=503 if leader else 200)
 
     async def _status(self, _: web.Request) -> web.Response:
         from aiohttp import web

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, Protocol
 
 from cluster.coordination.registry import Address
 from cluster.proxy_protocol import Endpoint, IPAddress
+
+Handler = Callable[[str, Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
+"""Answers a balancer that asks over the link, by name and with what it says. ValueError: that is nonsense."""
 
 
 class PeerUnavailable(Exception):
@@ -89,32 +92,3 @@ class Notebook(Protocol):
         ------
         OSError
         """
-
-
-class NoAddress:
-    """A `ServiceAddress` where there is none to hold: an outer balancer asks `/leader`."""
-
-    async def hold(self, until: float) -> None:
-        """See `ServiceAddress.hold`."""
-
-    async def drop(self) -> None:
-        """See `ServiceAddress.drop`."""
-
-    def announce(self) -> None:
-        """See `ServiceAddress.announce`."""
-
-    async def park(self) -> None:
-        """See `ServiceAddress.park`."""
-
-    async def unpark(self) -> None:
-        """See `ServiceAddress.unpark`."""
-
-
-class NoDetour:
-    """A `Detour` where no address moves."""
-
-    async def begin(self, towards: IPAddress, own: Collection[Endpoint]) -> None:
-        """See `Detour.begin`."""
-
-    async def end(self) -> None:
-        """See `Detour.end`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Final
@@ -12,7 +12,7 @@ import structlog
 
 from balancer.leadership import orders, remembered
 from balancer.leadership.hand_over import HandOver
-from balancer.leadership.interfaces import Detour, Notebook, Peers, ServiceAddress
+from balancer.leadership.interfaces import Detour, Handler, Notebook, Peers, ServiceAddress
 from balancer.leadership.known import KEY, Known, Links, encode_links
 from balancer.leadership.promises import Wish
 from balancer.leadership.rounds import Rounds
@@ -31,9 +31,6 @@ from cluster.coordination.registry import Address, Registry
 from cluster.proxy_protocol import Endpoint
 
 log = structlog.get_logger()
-
-Handler = Callable[[str, Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
-"""Answers a balancer that asks over the link, by name and with what it says. ValueError: that is nonsense."""
 
 BEATS: Final = 6
 """Renewals in one lease. The kernel counts whole seconds: of a lease of 3 s that was renewed a moment ago it

@@ -4,13 +4,40 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import structlog
 
 from balancer.leadership.interfaces import Notebook
 from balancer.leadership.known import Known
+from cluster.durable import replace_durably
 
 log = structlog.get_logger()
+
+
+class FileNotebook:
+    """A `Notebook` in a file, which is replaced whole.
+
+    Parameters
+    ----------
+    file : Path
+        The folder above it is made when it is not there.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def read(self) -> str | None:
+        """See `Notebook.read`. A file that cannot be read is as good as lost."""
+        try:
+            return self._file.read_text("utf-8")
+        except (OSError, UnicodeDecodeError):
+            return None
+
+    def write(self, text: str) -> None:
+        """See `Notebook.write`."""
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        replace_durably(self._file, text)
 
 
 @dataclass(frozen=True, slots=True)

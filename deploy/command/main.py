@@ -63,10 +63,11 @@ def build() -> typer.Typer:
         (_USERS, (up, send, find, get, delete, undelete, trash, retain)),
         (_USERS, (correct, merge, history, rejections, accept)),
         (_USERS, (status, where, verify, repair, scrub, changes)),
-        (_PROCESSES, (balancer, upkeep)),
+        (_PROCESSES, (upkeep,)),
     ):
         for module in modules:
             app.command(module.__name__.rpartition(".")[2], rich_help_panel=panel)(module.command)
+    app.add_typer(balancer.app, name="balancer", rich_help_panel=_PROCESSES)
     app.add_typer(conflicts.app, name="conflicts", rich_help_panel=_USERS)
     app.add_typer(ae.app, name="ae", rich_help_panel=_USERS)
     app.add_typer(route.app, name="route", rich_help_panel=_USERS)

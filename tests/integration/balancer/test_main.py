@@ -12,6 +12,7 @@ from balancer.main import run
 from cluster.coordination.folder import FolderRegistry
 from cluster.coordination.registry import Address, Member
 from cluster.settings import Settings
+from cluster.settings.live import LiveSettings
 from tests.integration.balancer.world import A_ASSOCIATE_AC, Caller, FakeWorker, associate_rq, echo
 
 
@@ -23,7 +24,7 @@ def on_free_ports(**tables: object) -> Settings:
 async def balancer(registry: FolderRegistry, settings: Settings) -> AsyncIterator[Member]:
     stop = asyncio.Event()
     async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
-        tasks.create_task(run(settings, registry, stop, name="balancer-1"))
+        tasks.create_task(run(LiveSettings(settings), registry, stop, name="balancer-1"))
         async for members in registry.watch():
             if found := [member for member in members if member.kind == "balancer"]:
                 break
@@ -114,4 +115,4 @@ async def test_a_port_in_use_is_an_os_error_and_nothing_is_left_open(taken: str,
         port = member.dicom.port if taken == "dicom" else member.http.port
         settings = on_free_ports(**{taken: {"port": port}})
         with pytest.raises(OSError, match="in use"):
-            await run(settings, registry, asyncio.Event(), name="balancer-2")
+            await run(LiveSettings(settings), registry, asyncio.Event(), name="balancer-2")

@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 from random import Random
 from typing import Any, Final, TypeVar
 
-from balancer.leadership.interfaces import NoDetour, PeerUnavailable
+from balancer.address.absent import NoDetour
+from balancer.leadership.interfaces import PeerUnavailable
 from balancer.leadership.leadership import Leadership, Outside
 from cluster.coordination.memory import MemoryCoordination
 from cluster.coordination.protocol import (
