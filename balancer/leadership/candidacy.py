@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection
 from ipaddress import ip_address
-from random import Random
+from random import SystemRandom
 
 import structlog
 
@@ -95,7 +95,7 @@ class Candidacy:
             ),
             lease_s=settings.service.lease_s,
             cold_start_s=settings.etcd.cold_start_s,
-            random=Random(),
+            random=SystemRandom(),
         )
         self._server = (
             LinkServer(certificates, self._leadership.handlers()) if certificates is not None else None

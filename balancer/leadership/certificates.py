@@ -74,8 +74,8 @@ class Certificates:
                 context.load_cert_chain(link.certificate_file, link.key_file, password="")
             except OSError as error:
                 raise LinkUnusable(
-                    f"link.certificate_file {link.certificate_file} and link.key_file {link.key_file}: expected"
-                    f" a certificate and its key without a password, both PEM: {error}"
+                    f"link.certificate_file {link.certificate_file} and link.key_file {link.key_file}:"
+                    f" expected a certificate and its key without a password, both PEM: {error}"
                 ) from error
         return contexts
 

@@ -27,6 +27,8 @@ log = structlog.get_logger()
 MESSAGE_LIMIT_BYTES: Final = 64 * 1024
 LOOK_INTERVAL_S: Final = 1.0
 """How often it is looked whether certificates have changed."""
+CLOSING_S: Final = 1.0
+"""How long answers that are under way are waited for at the end."""
 BACKLOG: Final = 64
 
 
@@ -59,7 +61,7 @@ class LinkServer:
 
         app = web.Application(client_max_size=MESSAGE_LIMIT_BYTES)
         app.add_routes([web.post("/{what}", self._answer)])
-        self._runner = web.AppRunner(app, access_log=None)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=CLOSING_S)
         await self._runner.setup()
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
