@@ -120,7 +120,7 @@ class Leadership:
                     self._follow_members(),
                     orders.follow(
                         self._outside.coordination,
-                        self._obey,
+                        self.hand_over,
                         self._lease_s / BEATS,
                         lambda: self._seat.is_held,
                     ),
@@ -138,6 +138,27 @@ class Leadership:
             for name in sorted(self._members.keys() - {self._name}):
                 if await self._hand_over.give(name) is None:
                     return
+
+    async def hand_over(self, to: str | None) -> str | None:
+        """Let another lead, as an operator asks of a leader; None leaves it to the leader who.
+
+        Return why it was refused, or None.
+        """
+        if to == self._name:
+            return f"{to} leads already"
+        others = sorted(self._members.keys() - {self._name})
+        if to is not None and to not in others:
+            return (
+                f"there is no balancer {to}: there {'are' if others else 'is no other'} {', '.join(others)}"
+            )
+        if not others:
+            return "there is no other balancer"
+        refusals = []
+        for name in [to] if to is not None else others:
+            if (why := await self._hand_over.give(name)) is None:
+                return None
+            refusals.append(why)
+        return "; ".join(refusals)
 
     def led_by(self) -> str | None:
         """Tell who leads instead, or why nobody is known to; None when this balancer leads."""
@@ -364,24 +385,6 @@ class Leadership:
         if self._retiring:
             return {"why": "is about to end"}
         return await self._hand_over.prepare(sender, body)
-
-    async def _obey(self, to: str | None) -> str | None:
-        """Hand over as an operator asks; return why not, or None. Only a leader is asked."""
-        if to == self._name:
-            return f"{to} leads already"
-        others = sorted(self._members.keys() - {self._name})
-        if to is not None and to not in others:
-            return (
-                f"there is no balancer {to}: there {'are' if others else 'is no other'} {', '.join(others)}"
-            )
-        if not others:
-            return "there is no other balancer"
-        refusals = []
-        for name in [to] if to is not None else others:
-            if (why := await self._hand_over.give(name)) is None:
-                return None
-            refusals.append(why)
-        return "; ".join(refusals)
 
     def _leader_name(self) -> str | None:
         if self._away_since is not None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Final
 
+from balancer.leadership import operating
 from tests.simulation.leadership.loop import StoppableLoop
 from tests.simulation.leadership.world import LEASE_S, Host, World
 
@@ -69,7 +70,7 @@ def play(
 
     try:
         world, violation = loop.run_until_complete(run())
-        faults = [fault for fault in loop.faults if "CancelledError" not in fault]
+        faults = [fault for fault in loop.faults if "it is pending" not in fault]  # of those that were killed
         return world, violation or (faults[0] if faults else "")
     finally:
         loop.abandon()
@@ -158,8 +159,17 @@ def _retire(world: World, random: Random) -> None:
     _one(world, random).retire()
 
 
+def _forget(world: World, random: Random) -> None:
+    """An operator says of one that does not run that it will not do so any more."""
+    host = _one(world, random)
+    if not host.is_up:
+        world.note(f"{host.name} is forgotten")
+        world.announced.pop(host.name, None)
+        world.spawn(operating.forget(world.store, host.name))
+
+
 FAULTS: Final = (
     *(_cut_off, _cut_off, _store_away, _store_there, _store_there),
     *(_deaf, _all_hear, _all_hear),
-    *(_stop, _go_on, _kill, _all_up, _all_up, _retire),
+    *(_stop, _go_on, _kill, _all_up, _all_up, _retire, _forget),
 )

@@ -88,9 +88,9 @@ class World:
 class Kernel:
     """A host's kernel: it drops the address by itself, and is there when the process is not."""
 
-    def __init__(self, world: World, name: str) -> None:
+    def __init__(self, world: World, host: Host) -> None:
         self._world = world
-        self._name = name
+        self._host = host
         self._ends_at = 0.0
         self.is_parked = False
 
@@ -99,23 +99,26 @@ class Kernel:
         return self._world.loop.time() < self._ends_at
 
     async def hold(self, until: float) -> None:
+        await self._host.step()
         left_s = until - self._world.loop.time()
         if self._world.whole_seconds:
             left_s = math.floor(left_s)
         had_it = self.has_it
         self._ends_at = self._world.loop.time() + left_s
         if self.has_it and not had_it:
-            self._world.note(f"{self._name} TAKES the address")
+            self._world.note(f"{self._host.name} TAKES the address")
         if self.has_it and len(holders := self._world.holders()) > 1:
             self._world.violations.append(f"{' and '.join(holders)} hold it at {self._world.loop.time():.3f}")
         await asyncio.sleep(0.0005)
 
     async def drop(self) -> None:
+        await self._host.step()
         self._ends_at = 0.0
 
     def announce(self) -> None: ...
 
     async def park(self) -> None:
+        await self._host.step()
         self._ends_at = 0.0
         self.is_parked = True
         await asyncio.sleep(0.0005)
@@ -129,7 +132,8 @@ class Host:
 
     def __init__(self, world: World, name: str, seed: int) -> None:
         self.name = name
-        self.kernel = Kernel(world, name)
+        self.steps_left: int | None = None
+        self.kernel = Kernel(world, self)
         self.disk: str | None = None
         self.reaches_store = True
         self.unheard_by: set[str] = set()
@@ -138,6 +142,15 @@ class Host:
         self._world = world
         self._random = Random(f"{seed} {name}")
         self._ends: Callable[[], object] | None = None
+
+    async def step(self) -> None:
+        """Go on, or be killed in place of it."""
+        if self.steps_left is not None:
+            self.steps_left -= 1
+            if self.steps_left < 0:
+                self.steps_left = None
+                self.kill()
+                await asyncio.get_running_loop().create_future()
 
     @property
     def is_up(self) -> bool:
@@ -190,7 +203,13 @@ class Host:
         await self.kernel.drop()
         self._world.announce(
             Member(
-                "balancer", self.name, Address("h", 1), 1, "0", datetime.now(UTC), link=Address(self.name, 1)
+                "balancer",
+                self.name,
+                Address("h", 1),
+                1,
+                "0",
+                datetime.now(UTC),
+                link=Address(f"127.0.0.{self.name[2:]}", 1),
             )
         )
         self.leadership = Leadership(
@@ -244,12 +263,15 @@ class _Link:
         self, name: str, at: Address, what: str, body: Mapping[str, Any], timeout_s: float
     ) -> Mapping[str, Any]:
         said = json.dumps(body)
+        await self._host.step()
         answer = self._world.spawn(self._ask(name, what, said))
         try:
             async with asyncio.timeout(timeout_s):
-                return json.loads(await asyncio.shield(answer))  # type: ignore[no-any-return]
+                found: Mapping[str, Any] = json.loads(await asyncio.shield(answer))
         except TimeoutError:
             raise PeerUnavailable("no answer in time") from None
+        await self._host.step()
+        return found
 
     async def _ask(self, name: str, what: str, said: str) -> str:
         target, me = self._world.hosts[name], self._host.name
@@ -278,12 +300,15 @@ class _Store:
         self._store = world.store
 
     async def _call(self, work: Callable[[], Awaitable[T]]) -> T:
+        await self._host.step()
         answer = self._world.spawn(self._travel(work))
         try:
             async with asyncio.timeout(STORE_TIMEOUT_S):
-                return await asyncio.shield(answer)
+                found = await asyncio.shield(answer)
         except TimeoutError:
             raise CoordinationUnavailable("no answer in time") from None
+        await self._host.step()
+        return found
 
     async def _travel(self, work: Callable[[], Awaitable[T]]) -> T:
         await self._pass()

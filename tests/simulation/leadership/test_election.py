@@ -1,0 +1,68 @@
+"""Whatever fails, no two hold the address, and somebody does when all is well."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.simulation.leadership import mutations
+from tests.simulation.leadership.history import play, run
+from tests.simulation.leadership.world import LEASE_S, World
+from tests.simulation.mutation import Mutation
+
+HISTORIES = 200
+ANSWER_S = 0.4
+"""What a question and its answer take at most here, when nothing fails."""
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("tenth", range(10))
+def test_no_two_hold_the_address_and_somebody_does_when_all_is_well(tenth: int) -> None:
+    first = tenth * HISTORIES // 10
+    for seed in range(first, first + HISTORIES // 10):
+        outcome = run(seed)
+        assert not outcome.violation, "\n".join((*outcome.trace, f"seed {seed}: {outcome.violation}"))
+
+
+def test_a_seed_is_one_history() -> None:
+    assert run(7) == run(7)
+
+
+def test_when_the_leader_is_killed_another_has_the_address_within_a_lease() -> None:
+    """Beyond the lease: news of its end, and the questions of a campaign (lease, term, list)."""
+
+    async def body(world: World) -> str:
+        for host in world.hosts.values():
+            host.start()
+        await asyncio.sleep(5 * LEASE_S)
+        (leader,) = world.holders()
+        world.hosts[leader].kill()
+        killed_at = world.loop.time()
+        while world.holders() in ([leader], []):  # noqa: ASYNC110  a clock of its own
+            await asyncio.sleep(0.01)
+        took_s = world.loop.time() - killed_at
+        return "" if took_s <= LEASE_S + 4 * ANSWER_S else f"it took {took_s:.2f} s"
+
+    for seed in range(20):
+        _, violation = play(("lb1", "lb2", "lb3")[: 2 + seed % 2], seed, body)
+        assert not violation, f"seed {seed}: {violation}"
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("mutation", mutations.ALL, ids=lambda mutation: mutation.name)
+def test_a_mutation_of_the_shipped_code_is_caught(mutation: Mutation) -> None:
+    arguments = ("10", str(mutation.caught_by), mutation.name)
+    found = subprocess.run(
+        [sys.executable, "-m", "tests.simulation.leadership", *arguments],
+        cwd=Path(__file__).parents[3],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert not found.stderr, found.stderr
+    assert found.returncode == 1, f"{mutation.name} is not caught: {found.stdout}"
+    assert "hold it at" in found.stdout, f"{mutation.name} does not work, rather than wrongly: {found.stdout}"

@@ -1,0 +1,111 @@
+"""A planned change of leader may stop anywhere: nobody shares the address, and somebody has it soon."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from tests.simulation.leadership.history import play
+from tests.simulation.leadership.world import LEASE_S, Host, World
+
+NAMES = ("lb1", "lb2")
+STEPS = 40
+"""More than a hand-over has, with the beats that come in between."""
+SOON_S = LEASE_S + 2.5
+"""A lease, and some messages, which may take 0.2 s each here."""
+
+
+async def begin(world: World) -> tuple[Host, Host]:
+    """Have lb1 lead, and lb2 stand by."""
+    giver, taker = world.hosts.values()
+    giver.start()
+    await asyncio.sleep(LEASE_S)
+    taker.start()
+    await asyncio.sleep(3 * LEASE_S)
+    assert world.holders() == ["lb1"]
+    return giver, taker
+
+
+def hand_over(world: World, giver: Host) -> asyncio.Task[str | None]:
+    assert giver.life is not None
+    assert giver.leadership is not None
+    work = giver.leadership.hand_over("lb2")
+    return world.loop.create_task(work, context=giver.life.context.copy())
+
+
+def interrupted(seed: int, how: Callable[[World, Host, Host], None]) -> tuple[str, list[str]]:
+    """Begin a hand-over in which something fails; return what must not be, and who leads in the end."""
+    ends: list[str] = []
+
+    async def body(world: World) -> str:
+        giver, taker = await begin(world)
+        how(world, giver, taker)
+        handing = hand_over(world, giver)
+        for _ in range(STEPS):
+            await asyncio.sleep(0.1)
+            if not (giver.is_up and taker.is_up):
+                break
+        giver.steps_left = taker.steps_left = None
+        await asyncio.sleep(SOON_S)
+        if not world.holders():
+            return f"nobody has the address after {SOON_S} s"
+        await asyncio.sleep(LEASE_S)
+        ends.extend(world.holders())
+        handing.cancel()
+        return world.violations[0] if world.violations else "" if ends else "nobody keeps the address"
+
+    world, violation = play(NAMES, seed, body)
+    return "\n".join((*world.trace, violation)) if violation else "", ends
+
+
+def test_the_other_leads_and_the_address_is_away_for_a_moment_only() -> None:
+    away: list[float] = []
+
+    async def body(world: World) -> str:
+        giver, _ = await begin(world)
+        work = hand_over(world, giver)
+        while not work.done():
+            away.append(0.0 if world.holders() else 0.01)
+            await asyncio.sleep(0.01)
+        assert work.result() is None
+        return "" if world.holders() == ["lb2"] else f"{world.holders()} hold it"
+
+    for seed in range(10):
+        assert play(NAMES, seed, body)[1] == ""
+        assert sum(away) <= 0.5  # two messages, which may take 0.2 s each here
+        away.clear()
+
+
+@pytest.mark.parametrize("who", NAMES)
+def test_either_may_die_at_any_step(who: str) -> None:
+    takers = set()
+    for steps in range(STEPS):
+
+        def die(world: World, giver: Host, taker: Host, left: int = steps) -> None:
+            world.hosts[who].steps_left = left
+
+        violation, ends = interrupted(steps, die)
+        assert not violation, violation
+        takers.update(ends)
+    assert "lb2" in takers if who == "lb1" else takers
+
+
+@pytest.mark.parametrize("delay_s", [step / 200 for step in range(0, 40, 2)])
+def test_the_link_or_the_store_may_be_cut_at_any_moment(delay_s: float) -> None:
+    def link(world: World, giver: Host, taker: Host) -> None:
+        world.loop.call_later(delay_s, giver.unheard_by.add, taker.name)
+
+    def answers(world: World, giver: Host, taker: Host) -> None:
+        world.loop.call_later(delay_s, taker.unheard_by.add, giver.name)
+
+    def store_of_giver(world: World, giver: Host, taker: Host) -> None:
+        world.loop.call_later(delay_s, setattr, giver, "reaches_store", False)
+
+    def store_of_taker(world: World, giver: Host, taker: Host) -> None:
+        world.loop.call_later(delay_s, setattr, taker, "reaches_store", False)
+
+    for seed, cut in enumerate((link, answers, store_of_giver, store_of_taker)):
+        violation, _ = interrupted(seed, cut)
+        assert not violation, violation
