@@ -22,6 +22,13 @@ MAX_UNIQUE_ID_BYTES: Final = 128
 
 TYPE_CRC32C: Final = 0x03
 TYPE_UNIQUE_ID: Final = 0x05
+TYPE_SSL: Final = 0x20
+SUBTYPE_SSL_VERSION: Final = 0x21
+SUBTYPE_SSL_CN: Final = 0x22
+_CLIENT_SSL: Final = 0x01
+_CLIENT_CERT_CONN: Final = 0x02
+MAX_COMMON_NAME_BYTES: Final = 256
+"""More than X.520 allows a common name, which is 64 characters."""
 
 _STREAM: Final = 1
 _INET: Final = 1
@@ -58,6 +65,16 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class TlsOfClient:
+    """TLS that the relay has ended (2.2.6)."""
+
+    version: str
+    """`TLSv1.3`."""
+    common_name: str | None = None
+    """Of the subject of the client's certificate, which the relay has verified; None where it showed none."""
+
+
+@dataclass(frozen=True, slots=True)
 class Header:
     """A header, to be sent or as it was read."""
 
@@ -68,6 +85,8 @@ class Header:
     """Where it was addressed to. Given together with `client`, of the same address family."""
     association_id: str | None = None
     """PP2_TYPE_UNIQUE_ID (2.2.5): at most 128 bytes of UTF-8."""
+    tls: TlsOfClient | None = None
+    """PP2_TYPE_SSL (2.2.6); None for a client without TLS."""
     consumed_bytes: int = field(default=0, compare=False)
     """Length of the header that was read; the client's bytes begin there."""
 
@@ -109,7 +128,9 @@ def encode(header: Header) -> bytes:
         unique_id = header.association_id.encode()
         if len(unique_id) > MAX_UNIQUE_ID_BYTES:
             raise ValueError(f"association id of {len(unique_id)} bytes; at most {MAX_UNIQUE_ID_BYTES}")
-        body += struct.pack("!BH", TYPE_UNIQUE_ID, len(unique_id)) + unique_id
+        body += _tlv(TYPE_UNIQUE_ID, unique_id)
+    if header.tls is not None:
+        body += _ssl(header.tls)
     transport = family << 4 | (_STREAM if family else 0)
     return SIGNATURE + struct.pack("!BBH", 0x20 | header.command, transport, len(body)) + body
 
@@ -151,7 +172,23 @@ def parse(data: bytes | bytearray | memoryview) -> Header | None:
     if command is Command.LOCAL:
         return Header(command, consumed_bytes=end)
     client, server, offset = _addresses(transport, data[:end])
-    return Header(command, client, server, _unique_id(data[:end], offset), consumed_bytes=end)
+    tlvs = _tlvs(data[:end], offset, checked=True)
+    return Header(command, client, server, _unique_id(tlvs), _tls(tlvs), consumed_bytes=end)
+
+
+def _tlv(kind: int, value: bytes) -> bytes:
+    return struct.pack("!BH", kind, len(value)) + value
+
+
+def _ssl(tls: TlsOfClient) -> bytes:
+    """Return PP2_TYPE_SSL: flags, `verify` that is 0 where the certificate was found good, and sub-TLVs."""
+    flags = _CLIENT_SSL
+    inner = _tlv(SUBTYPE_SSL_VERSION, tls.version.encode("ascii"))
+    if tls.common_name is not None:
+        flags |= _CLIENT_CERT_CONN
+        name = tls.common_name.encode()[:MAX_COMMON_NAME_BYTES]
+        inner += _tlv(SUBTYPE_SSL_CN, name.decode(errors="ignore").encode())
+    return _tlv(TYPE_SSL, struct.pack("!BI", flags, int(tls.common_name is None)) + inner)
 
 
 def _addresses(transport: int, data: bytes) -> tuple[Endpoint | None, Endpoint | None, int]:
@@ -176,9 +213,9 @@ def _addresses(transport: int, data: bytes) -> tuple[Endpoint | None, Endpoint |
     )
 
 
-def _unique_id(data: bytes, offset: int) -> str | None:
-    """Walk the TLVs (2.2.1): check a checksum where there is one, and return the id."""
-    unique_id = None
+def _tlvs(data: bytes, offset: int, *, checked: bool = False) -> dict[int, bytes]:
+    """Walk the TLVs (2.2.1) from `offset`; where `checked`, a checksum among them is over all of `data`."""
+    found: dict[int, bytes] = {}
     while offset < len(data):
         if offset + 3 > len(data):
             raise ProxyProtocolError("TLV cut short")
@@ -186,17 +223,41 @@ def _unique_id(data: bytes, offset: int) -> str | None:
         value = data[offset + 3 : offset + 3 + length]
         if len(value) != length:
             raise ProxyProtocolError(f"TLV 0x{kind:02x} of {length} bytes, {len(value)} are there")
-        if kind == TYPE_CRC32C:
+        if checked and kind == TYPE_CRC32C:
             _check_crc32c(data, offset + 3, value)
-        elif kind == TYPE_UNIQUE_ID:
-            if length > MAX_UNIQUE_ID_BYTES:
-                raise ProxyProtocolError(f"unique id of {length} bytes; at most {MAX_UNIQUE_ID_BYTES}")
-            try:
-                unique_id = value.decode()
-            except UnicodeDecodeError as error:
-                raise ProxyProtocolError("unique id is not UTF-8") from error
+        found[kind] = value
         offset += 3 + length
-    return unique_id
+    return found
+
+
+def _unique_id(tlvs: dict[int, bytes]) -> str | None:
+    value = tlvs.get(TYPE_UNIQUE_ID)
+    if value is None:
+        return None
+    if len(value) > MAX_UNIQUE_ID_BYTES:
+        raise ProxyProtocolError(f"unique id of {len(value)} bytes; at most {MAX_UNIQUE_ID_BYTES}")
+    try:
+        return value.decode()
+    except UnicodeDecodeError as error:
+        raise ProxyProtocolError("unique id is not UTF-8") from error
+
+
+def _tls(tlvs: dict[int, bytes]) -> TlsOfClient | None:
+    """Read PP2_TYPE_SSL; a common name counts only where the certificate was verified."""
+    value = tlvs.get(TYPE_SSL)
+    if value is None:
+        return None
+    if len(value) < 5:
+        raise ProxyProtocolError(f"PP2_TYPE_SSL of {len(value)} bytes; at least 5 are expected")
+    flags, verify = struct.unpack_from("!BI", value)
+    if not flags & _CLIENT_SSL:
+        return None
+    inner = _tlvs(value, 5)
+    name = inner.get(SUBTYPE_SSL_CN) if verify == 0 else None
+    return TlsOfClient(
+        inner.get(SUBTYPE_SSL_VERSION, b"").decode("ascii", "backslashreplace"),
+        None if name is None else name.decode(errors="backslashreplace"),
+    )
 
 
 def _check_crc32c(data: bytes, offset: int, value: bytes) -> None:

@@ -14,6 +14,7 @@ from cluster.proxy_protocol import (
     Endpoint,
     Header,
     ProxyProtocolError,
+    TlsOfClient,
     crc32c,
     encode,
     parse,
@@ -26,6 +27,11 @@ def endpoints(version: Literal[4, 6]) -> st.SearchStrategy[Endpoint]:
     return st.builds(Endpoint, st.ip_addresses(v=version), ports)
 
 
+tls_of_clients = st.builds(
+    TlsOfClient,
+    st.sampled_from(["TLSv1.2", "TLSv1.3"]),
+    st.none() | st.text(st.characters(codec="utf-8"), max_size=64),
+)
 _VERSIONS: tuple[Literal[4], Literal[6]] = (4, 6)
 headers = st.one_of(
     st.just(Header(Command.LOCAL)),
@@ -41,6 +47,7 @@ headers = st.one_of(
             client=endpoints(version),
             server=endpoints(version),
             association_id=st.none() | st.text(st.characters(codec="utf-8"), max_size=32),
+            tls=st.none() | tls_of_clients,
         )
         for version in _VERSIONS
     ),
@@ -165,3 +172,11 @@ def test_what_cannot_be_sent_is_the_callers_fault() -> None:
         encode(Header(Command.PROXY, IPV4.client, Endpoint(ipaddress.ip_address("::1"), 104)))
     with pytest.raises(ValueError, match="at most 128"):
         encode(Header(Command.PROXY, association_id="x" * 129))
+
+
+def test_a_certificate_that_was_not_verified_names_nobody() -> None:
+    tls = b"\x03" + (1).to_bytes(4, "big") + b"\x22\0\x02CT"
+    header = SIGNATURE + b"\x21\0" + (3 + len(tls)).to_bytes(2, "big") + b"\x20\0" + bytes((len(tls),)) + tls
+    found = parse(header)
+    assert found is not None
+    assert found.tls == TlsOfClient("")
