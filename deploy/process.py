@@ -26,12 +26,14 @@ def serve(settings: Settings, name: str, body: Callable[[asyncio.Event], Awaitab
     Raises
     ------
     UserError
-        An address that the process should listen on cannot be had, or nobody can be told of it.
+        An address that the process should listen on cannot be had, nobody can be told of it, or its
+        certificates cannot be used.
     """
     import uvloop
 
     from cluster import telemetry
     from cluster.coordination.registry import RegistryUnavailable
+    from cluster.tls import CertificatesUnusable
 
     telemetry.configure(name)
     memory.keep_freed_blocks()
@@ -48,6 +50,8 @@ def serve(settings: Settings, name: str, body: Callable[[asyncio.Event], Awaitab
             runner.run(run())
     except RegistryUnavailable as error:
         raise UserError(f"cannot announce the process: {error}") from error
+    except CertificatesUnusable as error:
+        raise UserError(str(error)) from error
     except OSError as error:
         raise UserError(_worded(error, settings)) from error
 
