@@ -6,7 +6,7 @@ import asyncio
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
@@ -23,10 +23,11 @@ from balancer.associate_rq import (
     a_associate_rj,
 )
 from balancer.caller import Caller
+from balancer.client import Client
 from balancer.pipes import PipePool
 from balancer.reception import CallerLeft, Inquiry, NoWorker, Reception
-from balancer.relay import End, Outcome, Relay
-from balancer.sockets import break_off, connect, take_leave, tune
+from balancer.relay import End, Outcome, Passage, Relay
+from balancer.sockets import connect, take_leave
 from balancer.worker import Worker
 from cluster.proxy_protocol import Command, Endpoint, Header, IPAddress, encode
 from cluster.settings import UpperLayer
@@ -38,6 +39,23 @@ CONNECT_PATIENCE_S: Final = 1.5
 """How long a host may take to accept a connection when there is another worker, if `connect_timeout_s` is
 longer: a SYN that was lost is sent anew after 1 s (RFC 6298), a host that is off never answers."""
 _READ_AT_ONCE_BYTES: Final = 64 * 1024
+_LEFT: Final = frozenset({Outcome.CLIENT_LEFT, Outcome.PROBE, Outcome.NO_TLS})
+"""Ways to end after which there is nobody to be told."""
+
+
+class RequestReader(Protocol):
+    """Puts together what a caller says first."""
+
+    @property
+    def received_bytes(self) -> int:
+        """How much has come."""
+
+    @property
+    def needed_bytes(self) -> int:
+        """How many more bytes may be fed now."""
+
+    def feed(self, data: bytes) -> AssociateRq | None:
+        """Take bytes; return the request when it is complete, or raise `NotAnAssociateRq`."""
 
 
 class _NotTaken(Exception):
@@ -65,32 +83,42 @@ class Association:
 
     Parameters
     ----------
-    client : socket.socket
+    client : Client
         The connection; it is closed at the end of `run`.
     id_ : str
         Under which balancer and worker speak of it.
-    source, entrance : Endpoint
-        Where it comes from, and where it came in.
     hall : Hall
     """
 
-    def __init__(
-        self, client: socket.socket, id_: str, *, source: Endpoint, entrance: Endpoint, hall: Hall
-    ) -> None:
+    def __init__(self, client: Client, id_: str, hall: Hall) -> None:
         self.id = id_
-        self.source = source
-        self.entrance = entrance
         self._client = client
         self._hall = hall
         self._loop = asyncio.get_running_loop()
-        self._relay: Relay | None = None
+        self._relay: Passage | None = None
         self._requested = False
-        self._log = log.bind(association=id_, source=str(source))
+        self._over = False
+        self._log = log.bind(association=id_, source=str(client.source))
+
+    @property
+    def source(self) -> Endpoint:
+        """Where the caller is."""
+        return self._client.source
+
+    @property
+    def entrance(self) -> Endpoint:
+        """Where it came in."""
+        return self._client.entrance
 
     @property
     def requested(self) -> bool:
         """Whether the A-ASSOCIATE-RQ has come."""
         return self._requested
+
+    @property
+    def gives_way(self) -> bool:
+        """Whether nothing is lost when the connection is closed: it asks for nothing yet, or no more."""
+        return self._over or not self._requested
 
     async def run(self) -> Outcome:
         """Serve the caller to the end, and return what the end was."""
@@ -98,10 +126,14 @@ class Association:
             end = await self._serve()
             say = self._log.debug if end.outcome is Outcome.PROBE else self._log.info
             say("association.ended", outcome=end.outcome.value, **self._relayed())
+            self._over = True
             if end.reset:
-                break_off(self._client)
-            elif end.outcome not in (Outcome.CLIENT_LEFT, Outcome.PROBE):
-                await take_leave(self._client, end.last_words, self._limits().artim_timeout_s)
+                self._client.break_off()
+                return end.outcome
+            timeout_s = self._limits().artim_timeout_s
+            if end.outcome not in _LEFT:
+                await take_leave(self._client.socket, end.last_words, timeout_s)
+            await self._client.leave(timeout_s)
             return end.outcome
         finally:
             self._client.close()
@@ -114,16 +146,14 @@ class Association:
         return True
 
     async def _serve(self) -> End:
-        try:
-            tune(self._client)
-            request = await self._read_request()
-        except OSError:
-            return End(Outcome.CLIENT_LEFT)
+        if (outcome := await self._client.open(self._limits().artim_timeout_s)) is not None:
+            return End(outcome)
+        request = await self._read_request()
         if isinstance(request, End):
             return request
         self._requested = True
         self._log = self._log.bind(calling_ae=request.calling_ae, called_ae=request.called_ae)
-        caller = Caller(self.source.address, request.called_ae, request.calling_ae)
+        caller = self._caller(request)
         reception = self._hall.reception
         if (refusal := reception.refusal(caller)) is not None:
             self._log.warning("association.refused", setting=refusal.setting, why=refusal.why)
@@ -134,15 +164,15 @@ class Association:
 
     async def _read_request(self) -> AssociateRq | End:
         limits = self._limits()
-        reader = AssociateRqReader(limits.associate_rq_limit_bytes)
+        reader = self._reader()
         try:
             async with asyncio.timeout(limits.artim_timeout_s):
                 while True:
                     data = await self._loop.sock_recv(
-                        self._client, min(reader.needed_bytes, _READ_AT_ONCE_BYTES)
+                        self._client.socket, min(reader.needed_bytes, _READ_AT_ONCE_BYTES)
                     )
                     if not data:
-                        return End(Outcome.CLIENT_LEFT if reader.received_bytes else Outcome.PROBE)
+                        return _left(reader)
                     if (request := reader.feed(data)) is not None:
                         return request
         except NotAnAssociateRq as error:
@@ -156,13 +186,15 @@ class Association:
                 error=f"A-ASSOCIATE-RQ not complete after {limits.artim_timeout_s:g} s (ARTIM)",
             )
             return End(Outcome.NO_ASSOCIATE_RQ, a_abort(AbortReason.NOT_SPECIFIED))
+        except OSError:
+            return _left(reader)
 
     async def _find_worker(self, request: AssociateRq, inquiry: Inquiry) -> End:
         """Offer the association to one worker after the other, until one answers; then relay."""
         rejection = a_associate_rj(RejectReason.TEMPORARY_CONGESTION)
         while True:
             try:
-                worker = await self._hall.reception.find(inquiry, self._client)
+                worker = await self._hall.reception.find(inquiry, self._client.socket)
             except CallerLeft:
                 return End(Outcome.CLIENT_LEFT)
             except NoWorker as error:
@@ -251,20 +283,36 @@ class Association:
         self._log = self._log.bind(worker=worker.name)
         self._log.info("association.relayed")
         with connection:
-            self._relay = Relay(
-                self._client, connection, self._hall.pipes, silence_limit_s=self._limits().artim_timeout_s
-            )
+            self._relay = self._relay_with(connection)
             try:
                 return await self._relay.run(answer)
             except asyncio.CancelledError:
-                break_off(self._client)
+                self._client.break_off()
                 raise
+
+    def _caller(self, request: AssociateRq) -> Caller:
+        return Caller(self.source.address, request.called_ae, request.calling_ae)
+
+    def _reader(self) -> RequestReader:
+        return AssociateRqReader(self._limits().associate_rq_limit_bytes)
+
+    def _relay_with(self, connection: socket.socket) -> Passage:
+        silence_limit_s = self._limits().artim_timeout_s
+        return Relay(self._client.socket, connection, self._hall.pipes, silence_limit_s=silence_limit_s)
 
     def _limits(self) -> UpperLayer:
         return self._hall.live.now.upper_layer
 
     def _header(self) -> bytes:
-        return encode(Header(Command.PROXY, client=self.source, server=self.entrance, association_id=self.id))
+        return encode(
+            Header(
+                Command.PROXY,
+                client=self.source,
+                server=self.entrance,
+                association_id=self.id,
+                tls=self._client.tls,
+            )
+        )
 
     def _relayed(self) -> dict[str, int]:
         if self._relay is None:
@@ -273,3 +321,8 @@ class Association:
             "to_worker_bytes": self._relay.to_worker_bytes,
             "to_client_bytes": self._relay.to_client_bytes,
         }
+
+
+def _left(reader: RequestReader) -> End:
+    """Tell a client that left from a health check, some of which reset their connection."""
+    return End(Outcome.CLIENT_LEFT if reader.received_bytes else Outcome.PROBE)

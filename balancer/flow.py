@@ -12,20 +12,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-import structlog
-
 from balancer.framing import PduFraming
-from balancer.pipes import Pipe, PipePool, PipeShortage
-
-log = structlog.get_logger()
+from balancer.pipes import Pipe, PipePool
 
 SPLICED_FROM_BYTES: Final = 64 * 1024
 """Where more than this of a PDU is to come, it is spliced; less is copied, together with what follows."""
-PIPE_RETRY_S: Final = 0.05
-"""How long a stream rests when no pipe can be had."""
 
 _scratch = memoryview(bytearray(SPLICED_FROM_BYTES))
-"""Where every framed flow reads: what it cannot pass on within the same callback, it takes out."""
+"""Where every flow reads what it copies: what it cannot pass on within the same callback, it takes out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +35,7 @@ class Listener:
 
 
 class Flow:
-    """Moves bytes through a pipe, so that none of them enters Python.
+    """Moves bytes through a pipe, so that none of them enters Python; copies them where no pipe can be had.
 
     Parameters
     ----------
@@ -62,23 +56,21 @@ class Flow:
         self._pipe: Pipe | None = None
         self._reading = False
         self._writing = False
-        self._retry: asyncio.TimerHandle | None = None
+        self._copied = memoryview(b"")
 
-    def start(self) -> None:
-        """Begin to move bytes."""
-        self._resume()
+    def start(self, first: bytes = b"") -> None:
+        """Begin to move bytes, with those that were read from the source before."""
+        self._copied = memoryview(first)
+        self._listener.moved(len(first))
+        self._push()
 
     def stop(self) -> None:
         """Move nothing more; what is in flight is dropped. Harmless when repeated."""
         self._pause()
         self._stop_writing()
-        if self._retry is not None:
-            self._retry.cancel()
-            self._retry = None
         self._put_pipe_back()
 
     def _resume(self) -> None:
-        self._retry = None
         if not self._reading:
             self._reading = True
             self._loop.add_reader(self._source, self._on_readable)
@@ -98,11 +90,6 @@ class Flow:
             count = self._pull()
         except BlockingIOError:
             self._put_pipe_back()
-            return
-        except PipeShortage as shortage:
-            log.warning("relay.no_pipe", error=str(shortage))
-            self._pause()
-            self._retry = self._loop.call_later(PIPE_RETRY_S, self._resume)
             return
         except OSError as error:
             self.stop()
@@ -133,21 +120,43 @@ class Flow:
 
     def _pull(self) -> int:
         """Take from the source, and return how much: 0 at its end."""
-        return self._fill_pipe()
+        return self._fill_pipe() if self._has_pipe() else self._copy(SPLICED_FROM_BYTES)
 
     def _drain(self) -> bool:
         """Give to the destination what it takes; tell whether that was all."""
-        assert self._pipe is not None
+        if self._pipe is None:
+            return self._send_copied()
         self._pipe.drain(self._destination.fileno())
         if self._pipe.held_bytes:
             return False
         self._put_pipe_back()
         return True
 
-    def _fill_pipe(self, limit_bytes: int | None = None) -> int:
+    def _has_pipe(self) -> bool:
+        """Take a pipe if there is one."""
         if self._pipe is None:
             self._pipe = self._pipes.take()
+        return self._pipe is not None
+
+    def _fill_pipe(self, limit_bytes: int | None = None) -> int:
+        assert self._pipe is not None
         return self._pipe.fill(self._source.fileno(), limit_bytes)
+
+    def _copy(self, limit_bytes: int) -> int:
+        count = self._source.recv_into(_scratch, limit_bytes)
+        self._copied = _scratch[:count]
+        return count
+
+    def _send_copied(self) -> bool:
+        try:
+            sent = self._destination.send(self._copied) if self._copied else 0
+        except BlockingIOError:
+            sent = 0
+        left = self._copied[sent:]
+        if left and not left.readonly:
+            left = memoryview(bytes(left))  # a buffer that can be written to is one that all flows share
+        self._copied = left
+        return not left
 
     def _put_pipe_back(self) -> None:
         if self._pipe is not None:
@@ -166,15 +175,12 @@ class FramedFlow(Flow):
     ) -> None:
         super().__init__(source, destination, pipes, listener)
         self.framing = PduFraming()
-        self._copied = memoryview(b"")
         self._at_boundary: Callable[[], None] | None = None
 
     def start(self, first: bytes = b"") -> None:
         """Begin to move bytes, with those that were read from the source before."""
         self.framing.feed(first)
-        self._copied = memoryview(first)
-        self._listener.moved(len(first))
-        self._push()
+        super().start(first)
 
     def stop_at_boundary(self, reached: Callable[[], None]) -> None:
         """Finish the current PDU, stop, and tell: at once where none has begun."""
@@ -194,25 +200,10 @@ class FramedFlow(Flow):
 
     def _pull(self) -> int:
         framing = self.framing
-        if framing.body_left_bytes > SPLICED_FROM_BYTES:
+        if framing.body_left_bytes > SPLICED_FROM_BYTES and self._has_pipe():
             count = self._fill_pipe(framing.body_left_bytes)
             framing.skip(count)
             return count
-        limit = len(_scratch) if self._at_boundary is None else framing.needed_bytes
-        count = self._source.recv_into(_scratch, limit)
-        self._copied = _scratch[:count]
+        count = self._copy(SPLICED_FROM_BYTES if self._at_boundary is None else framing.needed_bytes)
         framing.feed(self._copied)
         return count
-
-    def _drain(self) -> bool:
-        if self._pipe is not None:
-            return super()._drain()
-        try:
-            sent = self._destination.send(self._copied)
-        except BlockingIOError:
-            sent = 0
-        left = self._copied[sent:]
-        if left and self._copied.obj is _scratch.obj:
-            left = memoryview(bytes(left))
-        self._copied = left
-        return not left

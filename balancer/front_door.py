@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import collections
 import errno
-import secrets
 import socket
 from typing import Final
 
@@ -13,13 +12,14 @@ import structlog
 from prometheus_client import Counter
 
 from balancer.association import Association, Hall
-from balancer.descriptors import affordable
-from balancer.listeners import open_listeners, own_addresses, source_towards
+from balancer.descriptors import ACCEPTED_AT_ONCE, affordable
+from balancer.entrances import BACKLOG, Entrances, Opener, bound
+from balancer.giving_way import giving_way, origin
+from balancer.listeners import own_addresses, source_towards
 from balancer.pipes import PipePool
 from balancer.probing import Prober
 from balancer.reception import Reception
 from balancer.relay import BOUNDARY_GRACE_S, Outcome
-from balancer.sockets import endpoint
 from cluster.coordination.registry import Address, Registry, RegistryUnavailable
 from cluster.proxy_protocol import Endpoint, IPAddress
 from cluster.settings.live import LiveSettings
@@ -33,10 +33,10 @@ ACCEPT_FAULTS = Counter(
     "atria_balancer_accept_faults_total", "Connections that could not be accepted", ["error"]
 )
 
-BACKLOG: Final = 1024
-ACCEPTED_AT_ONCE: Final = 64
 ACCEPT_REST_S: Final = 0.1
 """How long no connection is accepted after descriptors or memory have run out."""
+GIVING_WAY_AT_ONCE: Final = 1 / 16
+"""Share of the connections that are closed when there are too many: looking for them takes time."""
 SILENT_GRACE_S: Final = 1.0
 """While draining: how long those who have said nothing yet may take to begin."""
 ABORT_GRACE_S: Final = BOUNDARY_GRACE_S + 1.0
@@ -50,11 +50,16 @@ class FrontDoor:
     Parameters
     ----------
     live : LiveSettings
-        What holds now; `dicom.host`, `dicom.port` and `service` only when it begins to listen.
+        What holds now; `dicom.host`, `dicom.port`, `service` and `tls` only when it begins to listen.
     registry : Registry
         Where the workers are found.
     name : str
         Of this balancer: association ids begin with it.
+
+    Raises
+    ------
+    CertificatesUnusable
+        TLS is to be ended here, and cannot be.
     """
 
     def __init__(self, live: LiveSettings, registry: Registry, *, name: str) -> None:
@@ -69,10 +74,12 @@ class FrontDoor:
         self._own: tuple[IPAddress, ...] = ()
         self._hall = Hall(live, self._reception, self._pipes, self._source_for)
         self._prober = Prober(live, self._workers, self._source_for)
-        self._listeners: list[socket.socket] = []
+        self._entrances = Entrances(name, self._hall)
+        self._listeners: dict[socket.socket, Opener] = {}
         self._accepting = False
         self._rest: asyncio.TimerHandle | None = None
         self._connections: dict[asyncio.Task[None], Association] = {}
+        self._giving_way: set[asyncio.Task[None]] = set()
         self._outcomes: collections.Counter[str] = collections.Counter()
 
     async def listen(self, host: str, port: int) -> Address:
@@ -83,18 +90,21 @@ class FrontDoor:
         Raises
         ------
         OSError
-            The address cannot be had.
+            The address cannot be had, or, with TLS, its port.
         """
         try:
             self._reception.heed(await self._registry.members("worker"))
         except RegistryUnavailable as error:
             log.warning("registry.unavailable", error=str(error))
-        service = self._live.now.service.address
-        self._listeners = await open_listeners(Address(host, port), service, BACKLOG)
-        self._own = own_addresses(self._listeners, service)
+        self._listeners = await self._entrances.open(Address(host, port))
+        self._own = own_addresses(self._listeners, self._live.now.service.address)
         self._accept_again()
-        bound_host, bound_port = self._listeners[0].getsockname()[:2]
-        return Address(host or bound_host, bound_port)
+        return bound(next(iter(self._listeners)), host)
+
+    @property
+    def tls_address(self) -> Address | None:
+        """Where TLS is spoken, if it is."""
+        return self._entrances.tls_address
 
     async def follow(self) -> None:
         """Keep up with the registry, and look after the workers, until cancelled."""
@@ -124,7 +134,7 @@ class FrontDoor:
         self._stop_accepting()
         for listener in self._listeners:
             listener.close()
-        self._listeners = []
+        self._listeners = {}
         ends_at = self._loop.time() + timeout_s
         await self._wait(min(SILENT_GRACE_S, timeout_s))
         for task, association in self._connections.items():
@@ -160,7 +170,7 @@ class FrontDoor:
         """Return how many associations may be relayed here at once."""
         wanted = self._live.now.limits.balancer_associations
         if wanted != self._wanted:
-            self._wanted, self._limit = wanted, affordable(wanted)
+            self._wanted, self._limit = wanted, affordable(wanted, self._live.now.tls.mode)
         return self._limit
 
     def _source_for(self, worker: IPAddress) -> IPAddress | None:
@@ -190,7 +200,7 @@ class FrontDoor:
     def _accept(self, listener: socket.socket) -> bool:
         """Accept one connection; tell whether there may be more."""
         try:
-            client, name = listener.accept()
+            connection, source = listener.accept()
         except BlockingIOError:
             return False
         except OSError as error:
@@ -201,24 +211,46 @@ class FrontDoor:
             self._stop_accepting()
             self._rest = self._loop.call_later(ACCEPT_REST_S, self._accept_again)
             return False
-        association = Association(
-            client,
-            f"{self._name}-{secrets.token_hex(8)}",
-            source=endpoint(name),
-            entrance=endpoint(client.getsockname()),
-            hall=self._hall,
-        )
+        try:
+            association = self._listeners[listener](connection, source)
+        except OSError:  # it is gone already
+            connection.close()
+            return True
         task = self._loop.create_task(self._serve(association), name=f"association {association.id}")
         self._connections[task] = association
         task.add_done_callback(self._done)
-        if len(self._connections) >= 2 * self._associations_limit():
-            self._stop_accepting()
+        self._make_room()
         return True
+
+    def _make_room(self) -> None:
+        """Keep to the ceiling on connections: close some that nothing is lost with, else take no more."""
+        most = 2 * self._associations_limit()
+        excess = len(self._connections) - len(self._giving_way) - most
+        if excess < 0:
+            return
+        closable = [
+            (task, origin(association.source.address))
+            for task, association in self._connections.items()
+            if association.gives_way and task not in self._giving_way
+        ]
+        if excess > 0 and closable:
+            for position in giving_way(
+                [where for _, where in closable], max(excess, int(most * GIVING_WAY_AT_ONCE))
+            ):
+                task = closable[position][0]
+                self._giving_way.add(task)
+                task.cancel()
+        elif not closable:
+            self._stop_accepting()
 
     async def _serve(self, association: Association) -> None:
         outcome = Outcome.DRAINED
         try:
             outcome = await association.run()
+        except asyncio.CancelledError:
+            if asyncio.current_task() not in self._giving_way:
+                raise
+            outcome = Outcome.GAVE_WAY
         except Exception:  # one association's fault, of ours or not foreseen, must not end the others
             log.exception("association.failed", association=association.id)
             outcome = Outcome.FAILED
@@ -228,6 +260,7 @@ class FrontDoor:
 
     def _done(self, task: asyncio.Task[None]) -> None:
         del self._connections[task]
+        self._giving_way.discard(task)
         if self._rest is None and self._listeners:
             self._accept_again()
 

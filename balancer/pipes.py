@@ -7,10 +7,15 @@ import fcntl
 import os
 from typing import Final
 
+from prometheus_client import Counter
+
 PIPE_BYTES: Final = 1024 * 1024
 """Size asked for. Past a user's share of pipe memory the kernel gives less: the pipe works all the same."""
 KEPT_PIPES: Final = 16
 """Idle pipes that are kept. One is in use at a time, and one more for each receiver that does not keep up."""
+MOST_PIPES: Final = 256
+"""Pipes in use at once. Receivers that do not keep up hold one each: past that, bytes are copied."""
+SHORTAGES = Counter("atria_balancer_pipe_shortages_total", "Times that bytes were copied for want of a pipe")
 _FLAGS: Final = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 
 
@@ -64,32 +69,29 @@ class Pipe:
         os.close(self._out)
 
 
-class PipeShortage(Exception):
-    """No pipe can be had now: descriptors or pipe memory have run out."""
-
-
 class PipePool:
     """Pipes for whoever has bytes in flight."""
 
     def __init__(self) -> None:
         self._idle: list[Pipe] = []
+        self._in_use = 0
 
-    def take(self) -> Pipe:
-        """Return an empty pipe.
-
-        Raises
-        ------
-        PipeShortage
-        """
-        if self._idle:
-            return self._idle.pop()
+    def take(self) -> Pipe | None:
+        """Return an empty pipe; None where too many are in use, or descriptors or memory have run out."""
+        if self._in_use >= MOST_PIPES:
+            SHORTAGES.inc()
+            return None
         try:
-            return Pipe()
-        except OSError as error:
-            raise PipeShortage(str(error)) from error
+            pipe = self._idle.pop() if self._idle else Pipe()
+        except OSError:
+            SHORTAGES.inc()
+            return None
+        self._in_use += 1
+        return pipe
 
     def give_back(self, pipe: Pipe) -> None:
         """Take a pipe back; one that still holds bytes is not used again."""
+        self._in_use -= 1
         if pipe.held_bytes or len(self._idle) >= KEPT_PIPES:
             pipe.close()
         else:

@@ -42,6 +42,12 @@ class Outcome(enum.StrEnum):
     NO_ASSOCIATE_RQ = "no_associate_rq"
     UNKNOWN_AE = "unknown_ae"
     """The called or the calling AE title is none that associations are taken for."""
+    NO_TLS = "no_tls"
+    """The client did not agree on TLS, on a port for it."""
+    CLOSED = "closed"
+    """The worker closed a connection that was passed through: what was said is not known."""
+    GAVE_WAY = "gave_way"
+    """There were too many connections that said nothing, and this was one of them."""
     NO_WORKER = "no_worker"
     AT_LIMIT = "at_limit"
     FAILED = "failed"
@@ -66,8 +72,8 @@ _OUTCOME_OF: Final = {
 }
 
 
-class Relay:
-    """Relays one association, from the worker's first answer to its end.
+class Passage:
+    """Relays bytes both ways, whatever they say, from the worker's first ones to the end of one side.
 
     Parameters
     ----------
@@ -87,18 +93,17 @@ class Relay:
         self._loop = asyncio.get_running_loop()
         self._end: asyncio.Future[End] = self._loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
-        self._client_has_left = False
         self.to_worker_bytes = 0
         self.to_client_bytes = 0
         self._to_worker = Flow(
             client, worker, pipes, Listener(self._count_to_worker, self._client_ended, self._worker_refused)
         )
-        self._to_client = FramedFlow(
-            worker, client, pipes, Listener(self._count_to_client, self._worker_ended, self._client_refused)
+        self._to_client = self._flow_to_client(
+            pipes, Listener(self._count_to_client, self._worker_ended, self._client_refused)
         )
 
     async def run(self, answer: bytes) -> End:
-        """Relay until one side has ended the association.
+        """Relay until one side has come to its end.
 
         Parameters
         ----------
@@ -113,10 +118,11 @@ class Relay:
             self._stop()
 
     def abort(self) -> None:
-        """End the association: with an A-ABORT to the client, at the next PDU boundary towards it."""
-        end = End(Outcome.DRAINED, last_words=a_abort(AbortReason.NOT_SPECIFIED))
-        self._set_timer(BOUNDARY_GRACE_S, lambda: self._finish(End(Outcome.DRAINED, reset=True)))
-        self._to_client.stop_at_boundary(lambda: self._finish(end))
+        """Break the connection: nobody knows where something could be put in."""
+        self._finish(End(Outcome.DRAINED, reset=True))
+
+    def _flow_to_client(self, pipes: PipePool, listener: Listener) -> Flow:
+        return Flow(self._worker, self._client, pipes, listener)
 
     def _finish(self, end: End) -> None:
         self._stop()
@@ -130,9 +136,8 @@ class Relay:
             self._timer.cancel()
 
     def _client_ended(self, error: OSError | None) -> None:
-        self._client_has_left = True
         if error is not None:
-            self._finish(End(self._outcome(Outcome.CLIENT_LEFT)))
+            self._finish(self._left())
             return
         with contextlib.suppress(OSError):  # a worker that is gone as well ends the other direction
             self._worker.shutdown(socket.SHUT_WR)
@@ -143,30 +148,23 @@ class Relay:
 
         def look() -> None:
             if self.to_client_bytes == bytes_before:
-                self._finish(End(self._outcome(Outcome.CLIENT_LEFT)))
+                self._finish(self._left())
             else:
                 self._await_worker(self.to_client_bytes)
 
         self._set_timer(self._silence_limit_s, look)
 
     def _client_refused(self, _: OSError) -> None:
-        self._finish(End(self._outcome(Outcome.CLIENT_LEFT)))
+        self._finish(self._left())
 
     def _worker_refused(self, _: OSError) -> None:
         """Leave the end to the other direction, where the worker's last answers may still be waiting."""
 
-    def _worker_ended(self, _: OSError | None) -> None:
-        framing = self._to_client.framing
-        if framing.over or self._client_has_left or _has_left(self._client):
-            self._finish(End(self._outcome(Outcome.CLIENT_LEFT)))
-        elif framing.at_boundary:
-            self._finish(End(Outcome.WORKER_LOST, last_words=a_abort(AbortReason.NOT_SPECIFIED)))
-        else:
-            self._finish(End(Outcome.WORKER_LOST, reset=True))
+    def _worker_ended(self, error: OSError | None) -> None:
+        self._finish(End(Outcome.CLOSED) if error is None else End(Outcome.WORKER_LOST, reset=True))
 
-    def _outcome(self, otherwise: Outcome) -> Outcome:
-        framing = self._to_client.framing
-        return _OUTCOME_OF[framing.last_type] if framing.over and framing.last_type else otherwise
+    def _left(self) -> End:
+        return End(Outcome.CLIENT_LEFT)
 
     def _set_timer(self, delay_s: float, action: Callable[[], None]) -> None:
         if self._timer is not None:
@@ -180,6 +178,41 @@ class Relay:
     def _count_to_client(self, count: int) -> None:
         self.to_client_bytes += count
         _TO_CLIENT.inc(count)
+
+
+class Relay(Passage):
+    """Relays one association: it knows where a PDU towards the client ends, and with what all is over."""
+
+    _to_client: FramedFlow
+    _client_has_left = False
+
+    def abort(self) -> None:
+        """End the association: with an A-ABORT to the client, at the next PDU boundary towards it."""
+        end = End(Outcome.DRAINED, last_words=a_abort(AbortReason.NOT_SPECIFIED))
+        self._set_timer(BOUNDARY_GRACE_S, lambda: self._finish(End(Outcome.DRAINED, reset=True)))
+        self._to_client.stop_at_boundary(lambda: self._finish(end))
+
+    def _flow_to_client(self, pipes: PipePool, listener: Listener) -> FramedFlow:
+        return FramedFlow(self._worker, self._client, pipes, listener)
+
+    def _client_ended(self, error: OSError | None) -> None:
+        self._client_has_left = True
+        super()._client_ended(error)
+
+    def _worker_ended(self, _: OSError | None) -> None:
+        framing = self._to_client.framing
+        if framing.over or self._client_has_left or _has_left(self._client):
+            self._finish(self._left())
+        elif framing.at_boundary:
+            self._finish(End(Outcome.WORKER_LOST, last_words=a_abort(AbortReason.NOT_SPECIFIED)))
+        else:
+            self._finish(End(Outcome.WORKER_LOST, reset=True))
+
+    def _left(self) -> End:
+        framing = self._to_client.framing
+        if framing.over and framing.last_type is not None:
+            return End(_OUTCOME_OF[framing.last_type])
+        return super()._left()
 
 
 def _has_left(peer: socket.socket) -> bool:

@@ -16,6 +16,9 @@ from cluster.coordination.registry import Address, Member, RegistryUnavailable
 from cluster.coordination.requests import Wish
 from cluster.dicom.acceptor import Acceptor
 from cluster.http import Pages, StatusServer
+from cluster.settings import Tls, TlsMode
+from cluster.tls import ServerTls
+from cluster.tls_protocol import TlsProtocol
 from storage_node.acceptance import follow, policy
 from storage_node.announcing import Announcing
 from storage_node.load import load_of
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
 
     from cluster.coordination.registry import Registry
     from cluster.coordination.requests import Requests
-    from cluster.dicom.acceptor import IPAddress
+    from cluster.dicom.acceptor import IPAddress, Upgrade
     from cluster.settings import Settings
     from cluster.settings.live import LiveSettings
     from storage_node.grid.grid import Grid
@@ -68,6 +71,8 @@ async def run(
         No port could be had.
     RegistryUnavailable
         The worker cannot announce itself.
+    CertificatesUnusable
+        TLS is to be ended here, and cannot be.
     """
     return await _Worker(live, grid, name).run(registry, requests, stop)
 
@@ -89,6 +94,7 @@ class _Worker:
             Services(live, grid).serve,
             preface=proxy_protocol.parse,
             admits=admission(settings),
+            upgrade=_upgrade(settings.tls),
             on_change=self._changed.set,
         )
         follow(self._acceptor, live)
@@ -200,3 +206,11 @@ async def _has_balancers(registry: Registry) -> bool:
         return bool(await registry.members("balancer"))
     except RegistryUnavailable:
         return True
+
+
+def _upgrade(tls: Tls) -> Upgrade | None:
+    """Return what ends TLS that balancers pass through, if they do."""
+    if tls.mode is not TlsMode.PASSED_THROUGH:
+        return None
+    server = ServerTls(tls)
+    return lambda transport, above: TlsProtocol(server.context(), transport, above)

@@ -16,10 +16,11 @@ from typing import Final
 
 ORTHANC: Final = Path("/usr/sbin/Orthanc")
 _DCMTK_FOLDER: Final = Path("/usr/bin")
+HAPROXY: Final = Path("/usr/sbin/haproxy")
 _ETCD: Final = Path("/usr/bin/etcd")
 _PACKAGES: Final = {"dcmtk": _DCMTK_FOLDER / "storescp", "etcd-server": _ETCD}
-_BENCH_PACKAGES: Final = {"orthanc": ORTHANC}
-_SERVICES: Final = {"etcd-server": "etcd", "orthanc": "orthanc"}
+_BENCH_PACKAGES: Final = {"orthanc": ORTHANC, "haproxy": HAPROXY}
+_SERVICES: Final = {"etcd-server": "etcd", "orthanc": "orthanc", "haproxy": "haproxy"}
 """What a package starts, and is stopped again."""
 
 
@@ -40,6 +41,11 @@ def etcd() -> Path | None:
 def orthanc() -> Path | None:
     """Return where Orthanc's server is, or None."""
     return ORTHANC if ORTHANC.is_file() else None
+
+
+def haproxy() -> Path | None:
+    """Return where HAProxy is, or None."""
+    return HAPROXY if HAPROXY.is_file() else None
 
 
 def ensure(packages: dict[str, Path]) -> list[str]:

@@ -7,7 +7,7 @@ import ipaddress
 import math
 import uuid
 from collections.abc import Awaitable, Callable, Collection
-from typing import Final, Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias, cast
 
 import structlog
 
@@ -28,6 +28,8 @@ _LOOKS_PER_IDLE_LIMIT: Final = 4
 """How often it is looked who is idle, while it drains: a quarter of the limit later at most it is noticed."""
 
 IPAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+_TLS_HANDSHAKE: Final = 0x16
+"""Type of TLS's first record (RFC 8446 5.1), and of no PDU."""
 
 log = structlog.get_logger()
 
@@ -65,6 +67,20 @@ class Preface(Protocol):
         """
 
 
+class Upgraded(Protocol):
+    """TLS, between a transport and a connection."""
+
+    def feed(self, data: bytes, /) -> None:
+        """Take what was read of it already."""
+
+
+class Upgrade(Protocol):
+    """Puts TLS on a connection."""
+
+    def __call__(self, transport: asyncio.Transport, above: asyncio.BufferedProtocol, /) -> Upgraded:
+        """Return what is to be the transport's protocol, and the connection's transport."""
+
+
 class Acceptor:
     """Listens, negotiates, and runs a handler for each association.
 
@@ -81,6 +97,8 @@ class Acceptor:
         Tells of an IP address whether it may connect; without it all may.
     on_change : callable, optional
         Called when an association has begun or ended.
+    upgrade : Upgrade, optional
+        What is put on connections that go on with TLS after their preface; without it they are at fault.
     """
 
     def __init__(
@@ -92,12 +110,14 @@ class Acceptor:
         preface: Preface | None = None,
         admits: Callable[[IPAddress], bool] = lambda _: True,
         on_change: Callable[[], None] = lambda: None,
+        upgrade: Upgrade | None = None,
     ) -> None:
         self.policy = policy
         self.limits = limits
         self.preface = preface
         self.admits = admits
         self.refusals = Refusals(asyncio.get_running_loop().time)
+        self.upgrade = upgrade
         self._handler = handler
         self._on_change = on_change
         self._server: asyncio.Server | None = None
@@ -279,13 +299,25 @@ class _AcceptorConnection(Connection):
                 self._refuse(Refusal.NO_PREFACE, "it does not end")
             return
         rest = self._preface_bytes[fields.consumed_bytes :]
+        if self._acceptor.upgrade is not None and not rest:
+            return  # its next byte tells whether it goes on with TLS
         self._preface, self._preface_bytes, self._preface_room = None, b"", bytearray()
         self.is_probe = fields.is_local
         if fields.source:
             self.source = fields.source
         if fields.association_id:
             self.association_id = fields.association_id
-        self.received(rest)
+        if self._acceptor.upgrade is not None and rest[0] == _TLS_HANDSHAKE:
+            self._put_tls_on(self._acceptor.upgrade, rest)
+        else:
+            self.received(rest)
+
+    def _put_tls_on(self, upgrade: Upgrade, first: bytes) -> None:
+        assert self._transport is not None
+        tls = upgrade(self._transport, self)
+        self._transport.set_protocol(cast(asyncio.BaseProtocol, tls))
+        self._transport = cast(asyncio.Transport, tls)
+        tls.feed(first)
 
     def _refuse(self, refusal: Refusal, what: str) -> None:
         self._acceptor.refusals.note(refusal, what, self.source)

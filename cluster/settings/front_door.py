@@ -81,11 +81,13 @@ class TlsMode(enum.StrEnum):
     ENDED = "ended"
     """The balancer does: it reads who is calling, and refusals are DICOM."""
     PASSED_THROUGH = "passed_through"
-    """The worker does: it is chosen by source and load only."""
+    """The worker does: it is chosen by source and load only. No AE title is known to the balancer, so routes,
+    ceilings and checks by AE title do not hold there; a refusal is a closed connection instead of an
+    A-ASSOCIATE-RJ, and an association whose worker dies breaks without an A-ABORT."""
 
 
 class Tls(Table):
-    """DICOM over TLS (PS3.15 B.9 and following), on a port of its own."""
+    """DICOM over TLS (PS3.15 B.12), on a port of its own."""
 
     mode: TlsMode = TlsMode.OFF
     port: Port = 2762

@@ -15,6 +15,9 @@ from typing import Final
 from rich.console import Console
 
 from tests.bench import (
+    balancer_associations,
+    balancer_idle,
+    balancer_relay,
     catalogue_million,
     catalogue_rebuild,
     catalogue_rows,
@@ -41,6 +44,7 @@ PARTS: Final[dict[str, Callable[[Bench], list[Figure]]]] = {
     for part in (
         *(receive, store, header_work, memory, start),
         *(minio_ingest, minio_get, minio_hung, minio_large, minio_refill),
+        *(balancer_relay, balancer_associations, balancer_idle),
         *(postgresql_ingest, catalogue_rows, catalogue_million, catalogue_rebuild, find_rate),
     )
 }

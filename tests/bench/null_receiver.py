@@ -1,4 +1,4 @@
-"""Atria's upper layer, that receives and keeps nothing: `python -m tests.bench.null_receiver PORT`.
+"""Atria's upper layer, that receives and keeps nothing: `python -m tests.bench.null_receiver PORT [proxied]`.
 
 One process, set up as a worker is. It reads each data set as a worker does, and lets go of it.
 """
@@ -9,6 +9,7 @@ import asyncio
 import sys
 from typing import Final
 
+from cluster import proxy_protocol
 from cluster.dicom.acceptor import Acceptor
 from cluster.dicom.association import Association
 from cluster.dicom.command_set import CommandField, CommandSet
@@ -19,6 +20,9 @@ from deploy.process import serve
 
 _READ_BYTES: Final = 1024 * 1024
 _SUCCESS: Final = 0x0000
+_PROXIED: Final = "proxied"
+"""Argument that says that connections begin with a PROXY protocol header, as a worker's do."""
+_ASSOCIATIONS: Final = 10_000
 
 
 async def _serve(association: Association) -> None:
@@ -38,7 +42,9 @@ async def _serve(association: Association) -> None:
 
 
 async def _receive(stop: asyncio.Event, port: int) -> None:
-    acceptor = Acceptor(AcceptancePolicy(ae_title="ATRIA"), UpperLayerLimits(), _serve)
+    preface = proxy_protocol.parse if _PROXIED in sys.argv else None
+    policy = AcceptancePolicy(ae_title="ATRIA", max_associations=_ASSOCIATIONS)
+    acceptor = Acceptor(policy, UpperLayerLimits(), _serve, preface=preface)
     await acceptor.listen("127.0.0.1", port)
     await stop.wait()
     await acceptor.drain(0.0)

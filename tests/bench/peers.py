@@ -10,12 +10,34 @@ import contextlib
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from tests.bench.processes import free_port, running, wait_for_port
 
+_HAPROXY: Final = """\
+global
+  nbthread 1
+defaults
+  mode tcp
+  option splice-auto
+  timeout connect 5s
+  timeout client 60s
+  timeout server 60s
+listen dicom
+  bind 127.0.0.1:{port}
+  server worker 127.0.0.1:{worker_port} send-proxy-v2
+"""
 _NO_DELAY: Final = {"TCP_NODELAY": "1"}
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A process whose time or memory is measured."""
+
+    port: int
+    pid: int
 
 
 @contextlib.contextmanager
@@ -26,6 +48,27 @@ def module(name: str, folder: Path, *arguments: str) -> Iterator[int]:
     with running(command, folder=folder) as process:
         wait_for_port(process, port)
         yield port
+
+
+@contextlib.contextmanager
+def measured(name: str, folder: Path, *arguments: str) -> Iterator[Measured]:
+    """Run one of this package's programs; give its port, and its process id."""
+    port = free_port()
+    command = [sys.executable, "-m", f"tests.bench.{name}", str(port), *arguments]
+    with running(command, folder=folder) as process:
+        wait_for_port(process, port)
+        yield Measured(port, process.pid)
+
+
+@contextlib.contextmanager
+def haproxy(program: Path, folder: Path, worker_port: int) -> Iterator[Measured]:
+    """Run HAProxy, on one thread, with `splice`, before a worker that wants a PROXY protocol header."""
+    port = free_port()
+    configuration = folder / "haproxy.cfg"
+    configuration.write_text(_HAPROXY.format(port=port, worker_port=worker_port), "utf-8")
+    with running([program, "-db", "-f", configuration], folder=folder) as process:
+        wait_for_port(process, port)
+        yield Measured(port, process.pid)
 
 
 @contextlib.contextmanager

@@ -55,6 +55,12 @@ class Plan:
     rebuilt_instances: int = 3000
     """1.6 GB at each of three sites."""
     rebuilds: int = 3
+    streams: tuple[int, ...] = (1, 8)
+    relay_rounds: int = 7
+    relay_seconds: float = 1.5
+    called_rounds: int = 7
+    called_seconds: float = 2.0
+    idle_associations: int = 3000
 
 
 QUICK: Final = Plan(
@@ -88,6 +94,12 @@ QUICK: Final = Plan(
     find_seconds=0.3,
     rebuilt_instances=24,
     rebuilds=1,
+    streams=(2,),
+    relay_rounds=1,
+    relay_seconds=0.1,
+    called_rounds=1,
+    called_seconds=0.2,
+    idle_associations=100,
 )
 
 

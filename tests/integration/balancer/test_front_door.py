@@ -193,21 +193,30 @@ async def test_past_the_ceiling_the_caller_is_rejected_and_the_others_go_on() ->
         await two.release()
 
 
-async def test_connections_beyond_twice_the_ceiling_wait_their_turn() -> None:
-    worker = FakeWorker(echo)
+async def test_past_twice_the_ceiling_a_silent_connection_gives_way_to_the_next() -> None:
+    arrived, go_on = asyncio.Event(), asyncio.Event()
+
+    async def answer_late(visit: Visit) -> None:
+        arrived.set()
+        await go_on.wait()
+        await echo(visit)
+
+    worker = FakeWorker(answer_late)
     async with (
         worker.listening(),
         world(worker, limits={"balancer_associations": 1}) as here,
         here.caller() as silent,
         here.caller() as served,
-        here.caller() as waiting,
     ):
-        assert await served.associate() == A_ASSOCIATE_AC
-        waiting.writer.write(associate_rq("LATE"))
+        served.writer.write(associate_rq())
+        await arrived.wait()
+        async with here.caller() as late:
+            assert await silent.reader.read() == b""
+            assert await late.associate("LATE") == AT_LIMIT
+        go_on.set()
+        assert await served.read_pdu() == A_ASSOCIATE_AC
         await served.release()
-        served.writer.close()
-        assert await waiting.read_pdu() == A_ASSOCIATE_AC
-        silent.writer.close()
+        assert (await here.outcomes(2))["gave_way"] == 1
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from balancer.pipes import KEPT_PIPES, PipePool
+from balancer.pipes import KEPT_PIPES, Pipe, PipePool
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def test_bytes_go_from_socket_to_socket(pool: PipePool) -> None:
     destination, there = socket.socketpair()
     with here, source, destination, there:
         source.setblocking(False)
-        pipe = pool.take()
+        pipe = taken(pool)
         with pytest.raises(BlockingIOError):
             pipe.fill(source.fileno())
         here.sendall(b"some bytes")
@@ -44,17 +44,33 @@ def test_a_pipe_with_bytes_in_it_is_never_used_again(pool: PipePool) -> None:
     with here, source:
         here.sendall(b"another's")
         before = open_descriptors()
-        pipe = pool.take()
+        pipe = taken(pool)
         pipe.fill(source.fileno())
         pool.give_back(pipe)
         assert open_descriptors() == before
-        assert pool.take().held_bytes == 0
+        assert taken(pool).held_bytes == 0
 
 
 def test_empty_pipes_are_used_again_and_few_are_kept(pool: PipePool) -> None:
     before = open_descriptors()
-    pipes = [pool.take() for _ in range(2 * KEPT_PIPES)]
+    pipes = [taken(pool) for _ in range(2 * KEPT_PIPES)]
     for pipe in pipes:
         pool.give_back(pipe)
     assert open_descriptors() == before + 2 * KEPT_PIPES
-    assert pool.take() in pipes
+    assert taken(pool) in pipes
+
+
+def test_past_the_most_that_may_be_in_use_there_is_none_until_one_comes_back(
+    pool: PipePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("balancer.pipes.MOST_PIPES", 2)
+    pipe, _ = taken(pool), taken(pool)
+    assert pool.take() is None
+    pool.give_back(pipe)
+    assert pool.take() is pipe
+
+
+def taken(pool: PipePool) -> Pipe:
+    pipe = pool.take()
+    assert pipe is not None
+    return pipe
