@@ -12,7 +12,8 @@ The packets are sent on where they arrive, before the kernel looks whom they are
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
@@ -43,6 +44,9 @@ class Front:
 class KernelDetour:
     """The detour, as the kernel has it. All methods raise `AddressFault`.
 
+    Changes are made one after another in a thread; one that was asked for is made, even when nobody waits for
+    it any more.
+
     Parameters
     ----------
     front : Front
@@ -50,7 +54,7 @@ class KernelDetour:
 
     def __init__(self, front: Front) -> None:
         self._front = front
-        self._changing = asyncio.Lock()
+        self._kernel = ThreadPoolExecutor(1, "detour")
         self._is_there = False
 
     def clear(self) -> None:
@@ -69,16 +73,20 @@ class KernelDetour:
         own : collection of Endpoint
             The clients of flows to the service address that this host has already.
         """
-        async with self._changing:
-            await asyncio.to_thread(self._begin, towards, own)
-            self._is_there = True
+        self._is_there = True
+        await self._do(lambda: self._begin(towards, own))
 
     async def end(self) -> None:
-        """Take all flows for ours: those of the other host have ended. Without a detour nothing happens."""
-        async with self._changing:
-            if self._is_there:
-                await asyncio.to_thread(nft.run, nft.removal(TABLE))
-                self._is_there = False
+        """Take all flows for ours. Without a detour nothing happens.
+
+        When those of the other host have ended, or the host has: they are reset, rather than left to wait.
+        """
+        if self._is_there:
+            await self._do(lambda: nft.run(nft.removal(TABLE)))
+            self._is_there = False
+
+    def _do(self, change: Callable[[], None]) -> asyncio.Future[None]:
+        return asyncio.get_running_loop().run_in_executor(self._kernel, change)
 
     def _begin(self, towards: IPAddress, own: Iterable[Endpoint]) -> None:
         if towards.version != self._front.address.version:

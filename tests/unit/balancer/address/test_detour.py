@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+import threading
 from ipaddress import ip_address
 
 import pytest
@@ -52,6 +54,32 @@ async def test_without_nft_no_detour_begins(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(netlink, "route", lambda towards: Route("eth0", is_on_link=True, is_local=False))
     with pytest.raises(AddressFault, match="nft is not there: install nftables"):
         await KernelDetour(FRONT).begin(ip_address("192.0.2.2"), [])
+
+
+async def test_a_detour_whose_beginning_nobody_waits_for_is_ended_after_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    scripts: list[str] = []
+
+    def run(script: str) -> None:
+        begun.set()
+        assert go_on.wait(5)
+        scripts.append(script)
+
+    monkeypatch.setattr(nft, "run", run)
+    monkeypatch.setattr(netlink, "route", lambda towards: Route("eth0", is_on_link=True, is_local=False))
+    detour = KernelDetour(FRONT)
+    beginning = asyncio.create_task(detour.begin(ip_address("192.0.2.2"), []))
+    assert await asyncio.to_thread(begun.wait, 5)
+    beginning.cancel()
+    await asyncio.wait([beginning])
+    ending = asyncio.create_task(detour.end())
+    await asyncio.sleep(0)
+    go_on.set()
+    await ending
+    assert scripts[-1] == nft.removal("netdev atria_detour")
+    assert len(scripts) == 2
 
 
 async def test_without_a_service_address_nothing_is_touched(monkeypatch: pytest.MonkeyPatch) -> None:
