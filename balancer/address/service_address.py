@@ -174,7 +174,7 @@ class KernelAddress:
         self._held_until = self._gone_by = -math.inf
 
     def _unpark(self) -> None:
-        with self._told("could not be taken from lo"):
+        with self._told("could not be unparked"):
             parking.leave(self._address)
 
     async def _keep(self) -> None:

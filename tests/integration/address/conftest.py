@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -12,5 +13,7 @@ def net(request: pytest.FixtureRequest) -> Iterator[Network]:
     """Hosts, for each version of IP."""
     if reason := missing():
         pytest.skip(reason)
+    if request.param == 6 and not Path("/proc/net/if_inet6").exists():
+        pytest.skip("needs IPv6")
     with network(request.param) as found:
         yield found

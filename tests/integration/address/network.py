@@ -154,6 +154,11 @@ def missing() -> str | None:
     for program in ("ip", "nft"):
         if shutil.which(program) is None:
             return f"needs {program}"
+    probe = f"adr{os.getpid()}-probe"
+    made = subprocess.run(["ip", "netns", "add", probe], capture_output=True, text=True, check=False)
+    if made.returncode:
+        return f"needs network namespaces: {made.stderr.strip()}"
+    _run("ip", "netns", "del", probe)
     return None
 
 
