@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import stat
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 
 def replace_durably(file: Path, text: str, *, mode: int = 0o644, like: os.stat_result | None = None) -> None:
     """Write a file: what is there is the whole new text or the whole former one, whatever happens.
 
-    To be called by one process at a time (`held`).
+    To be called by one process at a time (`deploy.lock.held`).
 
     Parameters
     ----------
@@ -43,22 +40,6 @@ def replace_durably(file: Path, text: str, *, mode: int = 0o644, like: os.stat_r
         os.fsync(out.fileno())
     beside.replace(file)
     sync(file.parent)
-
-
-@contextmanager
-def held(lock_file: Path) -> Iterator[None]:
-    """Hold a lock, made if needed, among processes and threads. The kernel drops it with its process.
-
-    Raises
-    ------
-    OSError
-    """
-    handle = os.open(lock_file, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 def sync_above(path: Path) -> None:

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from cluster.durable import held, replace_durably
+from cluster.durable import replace_durably
 from cluster.settings import loads, shared
 from cluster.settings.dicom import SharedDicom
 from cluster.settings.shared import SharedSettings
 from cluster.settings.values import SettingsError
 from cluster.settings_store.protocol import SettingsRevision, SettingsUnavailable
+from deploy.lock import held
 from deploy.overrides import FILE
 from deploy.settings_history import SettingsHistory
 from deploy.settings_toml import edited

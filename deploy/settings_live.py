@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from cluster.durable import held, replace_durably
+from cluster.durable import replace_durably
 from cluster.settings import shared
 from cluster.settings.live import LiveSettings
 from cluster.settings.values import SettingsError
+from deploy.lock import held
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
