@@ -83,9 +83,7 @@ class TlsWorker(FakeWorker):
 
 
 @asynccontextmanager
-async def passed_through(
-    authority: Authority, **tables: dict[str, object]
-) -> AsyncIterator[tuple[World, TlsWorker]]:
+async def passed_through(authority: Authority, **tables: Any) -> AsyncIterator[tuple[World, TlsWorker]]:
     pair = authority.pair("pacs")
     tls = {
         "mode": "passed_through",
