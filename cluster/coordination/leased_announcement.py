@@ -63,7 +63,8 @@ class LeasedAnnouncement:
         self._member = member
         self._current.clear()
         self._asked.set()
-        await self._until_current()
+        if not self._away:
+            await self._until_current()
 
     async def withdraw(self) -> None:
         """See `Announcement.withdraw`."""

@@ -85,6 +85,16 @@ async def test_what_is_said_while_the_store_is_away_is_entered_when_it_is_back()
                 pass
 
 
+async def test_who_knows_that_the_store_is_away_does_not_wait_for_it_each_time() -> None:
+    way = UnreliableCoordination(MemoryCoordination())
+    way.go_away()
+    announcement = await registry(way).announce(worker("a"))
+    async with asyncio.timeout(PATIENCE_S):
+        for associations in range(50):
+            await announcement.update(worker("a", associations=associations))
+    await announcement.withdraw()
+
+
 async def test_who_withdraws_while_the_store_is_away_goes_with_its_lease() -> None:
     store = MemoryCoordination()
     for hangs in (False, True):
