@@ -17,7 +17,7 @@ import pytest
 
 from tests import tools
 from tests.integration.address.network import PORT, Host, Network, missing, network
-from tests.integration.balancer.world import A_ASSOCIATE_AC, Caller, associate_rq, pdu
+from tests.integration.balancer.world import A_ASSOCIATE_AC, Caller, pdu
 from tests.integration.leadership.certificates import Authority
 
 LEASE_S = 3.0

@@ -1,0 +1,162 @@
+"""Leading by a lease in the store: winning a term, renewing it, and keeping the list of balancers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from balancer.leadership import remembered
+from balancer.leadership.hand_over import HandOver
+from balancer.leadership.interfaces import Notebook
+from balancer.leadership.known import Known
+from balancer.leadership.seat import Seat
+from balancer.leadership.stance import RENEWERS, Role, Stance
+from balancer.leadership.tenure import Tenure
+from balancer.leadership.view import View
+from cluster.coordination.protocol import Conflict, CoordinationUnavailable, LeaseLost
+
+log = structlog.get_logger()
+
+
+class ByLease:
+    """Does for one balancer what the store is needed for, a step at a time.
+
+    Parameters
+    ----------
+    name : str
+    stance, tenure, seat, view
+        Of this balancer.
+    hand_over : HandOver
+    notebook : Notebook
+    written : Known or None
+        What the notebook says.
+    store : asyncio.Lock
+        Held by who changes something in the store.
+    lease_s : float
+    beat_s : float
+        How often a lease is renewed.
+    now : callable
+        The loop's clock, in seconds.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        stance: Stance,
+        tenure: Tenure,
+        seat: Seat,
+        view: View,
+        hand_over: HandOver,
+        notebook: Notebook,
+        written: Known | None,
+        store: asyncio.Lock,
+        lease_s: float,
+        beat_s: float,
+        now: Callable[[], float],
+    ) -> None:
+        self._name = name
+        self._stance = stance
+        self._tenure = tenure
+        self._seat = seat
+        self._view = view
+        self._hand_over = hand_over
+        self._notebook = notebook
+        self._written = written
+        self._store = store
+        self._lease_s = lease_s
+        self._beat_s = beat_s
+        self._now = now
+
+    async def run(self) -> None:
+        """Take steps until cancelled: one each beat, and one whenever the view has changed."""
+        while True:
+            self._view.changed.clear()
+            try:
+                async with self._store:
+                    await self._step()
+            except CoordinationUnavailable as error:
+                log.debug("leadership.store_away", why=str(error))
+            except (Conflict, LeaseLost, ValueError, OSError) as error:
+                log.warning("leadership.step_failed", why=str(error))
+            try:
+                async with asyncio.timeout(self._beat_s):
+                    await self._view.changed.wait()
+            except TimeoutError:
+                pass  # it is time
+
+    async def _step(self) -> None:
+        now = self._now()
+        self._stance.settle(now)
+        role = self._stance.role
+        if role is Role.PREPARED:
+            await self._hand_over.wait(self._view.leader)
+        elif role in RENEWERS and self._tenure.term is not None:
+            await self._renew()
+        elif role is Role.STANDBY and self._tenure.lease is not None:
+            self._view.rests_until = now + self._lease_s if self._seat.fault else 0.0
+            await self._tenure.end()
+        elif self._view.is_vacant and self._view.may_ask(now) and self._stance.hindrance(now) is None:
+            await self._campaign()
+        if self._stance.role is Role.LEADING and not self._view.retiring:
+            await self._add_newcomers()
+        await self._write_down()
+
+    async def _renew(self) -> None:
+        try:
+            until = await self._tenure.renew()
+        except LeaseLost:
+            log.warning("leader.lease_lost")
+            self._tenure.forget()
+            self._stance.lease_lost()
+        else:
+            self._stance.renewed(until, self._now())
+        self._seat.changed()
+
+    async def _campaign(self) -> None:
+        self._stance.campaign(self._now())
+        try:
+            lease = await self._tenure.win()
+            if lease is None or not await self._is_listed():
+                await self._tenure.end()
+            elif self._stance.won(lease.valid_until, self._now()):
+                log.info("leader.won", token=self._tenure.term and self._tenure.term.token)
+                self._seat.changed()
+        finally:
+            self._stance.not_won()
+
+    async def _is_listed(self) -> bool:
+        """Read the list, during the term that was won; make the first one when there is none."""
+        known = await self._tenure.read_list()
+        if known is None or not known.links:
+            former = self._stance.known.links if known is None and self._stance.known is not None else {}
+            links = {**former, self._name: self._view.members.get(self._name)}
+            known = await self._tenure.write_list(links, known)
+        if self._stance.known is None or self._stance.known.revision != known.revision:
+            self._stance.known = known
+        return self._name in known.links
+
+    async def _add_newcomers(self) -> None:
+        """Add who has announced itself; written down first, so that from then on it is counted."""
+        known = self._stance.known
+        assert known is not None
+        links = {**known.links, **self._view.members}
+        if links == known.links:
+            return
+        self._stance.known = known.adding(self._view.members)
+        await self._write_down()
+        try:
+            self._stance.learn(await self._tenure.write_list(links, known))
+        except Conflict:
+            if (found := await self._tenure.read_list()) is not None:
+                self._stance.learn(found)
+            return
+        log.info("leadership.balancers", names=sorted(links))
+
+    async def _write_down(self) -> None:
+        known = self._stance.known
+        if known is not None and known != self._written:
+            await asyncio.to_thread(remembered.remember, self._notebook, known, self._lease_s)
+            self._written = known

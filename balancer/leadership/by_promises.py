@@ -1,0 +1,98 @@
+"""Leading by the promises of all others: when the store is late, and when it never was there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from random import Random
+
+import structlog
+
+from balancer.leadership.rounds import Rounds
+from balancer.leadership.seat import Seat
+from balancer.leadership.stance import RENEWERS, Stance
+from balancer.leadership.view import View
+
+log = structlog.get_logger()
+
+
+class ByPromises:
+    """Asks for one balancer when it is time.
+
+    Parameters
+    ----------
+    stance, seat, view
+        Of this balancer.
+    rounds : Rounds
+    lease_s : float
+    beat_s : float
+        How often a lease is renewed.
+    patience_s : float
+        How late a renewal by the store may be before the others are asked.
+    cold_start_s : float
+        How long the store may be away before a balancer that holds nothing asks.
+    random : Random
+        Source of pauses.
+    now : callable
+        The loop's clock, in seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        stance: Stance,
+        seat: Seat,
+        view: View,
+        rounds: Rounds,
+        lease_s: float,
+        beat_s: float,
+        patience_s: float,
+        cold_start_s: float,
+        random: Random,
+        now: Callable[[], float],
+    ) -> None:
+        self._stance = stance
+        self._seat = seat
+        self._view = view
+        self._rounds = rounds
+        self._lease_s = lease_s
+        self._beat_s = beat_s
+        self._slack_s = lease_s - beat_s - patience_s
+        self._cold_start_s = cold_start_s
+        self._random = random
+        self._now = now
+
+    async def run(self) -> None:
+        """Ask when it is time, until cancelled."""
+        while True:
+            now = self._now()
+            if self._stance.holds(now):
+                await self._hold_on(now)
+            elif self._is_cold(now) and await self._ask() is False:
+                log.warning("leadership.nobody_leads", refusals=self._rounds.refusals)
+                await asyncio.sleep(self._lease_s + self._pause_s())
+            else:
+                await asyncio.sleep(self._beat_s)
+
+    async def _hold_on(self, now: float) -> None:
+        early_s = self._stance.until - now - self._slack_s
+        if early_s > 0 or self._stance.role not in RENEWERS:
+            await asyncio.sleep(max(early_s, self._beat_s / 4))
+        elif not await self._ask():
+            await asyncio.sleep(self._beat_s / 4)
+
+    async def _ask(self) -> bool | None:
+        held = await self._rounds.ask()
+        self._seat.changed()
+        return held
+
+    def _is_cold(self, now: float) -> bool:
+        """Whether the store has been away for so long that it is not waited for."""
+        away_since = self._view.away_since
+        return away_since is not None and now >= away_since + self._cold_start_s and self._view.may_ask(now)
+
+    def _pause_s(self) -> float:
+        """Return how long to wait before asking again: the higher the name, the longer."""
+        names = sorted(self._stance.known.everyone) if self._stance.known is not None else []
+        rank = names.index(self._stance.name) if self._stance.name in names else 0
+        return (rank + self._random.random() / 2) * self._lease_s / 2
