@@ -52,3 +52,29 @@ async def test_nobody_there_is_no_page() -> None:
         port = server.sockets[0].getsockname()[1]
     with pytest.raises(NoPage):
         await fetch(Address("127.0.0.1", port), "/status")
+
+
+@pytest.mark.parametrize(("led_by", "expected"), [(None, (200, b"this one\n")), ("lb2", (503, b"lb2\n"))])
+async def test_only_who_leads_answers_that_it_does(led_by: str | None, expected: tuple[int, bytes]) -> None:
+    async def status() -> dict[str, object]:
+        return {}
+
+    server = StatusServer(Pages(not_ready=lambda: None, status=status, led_by=lambda: led_by))
+    address = Address("127.0.0.1", await server.start("127.0.0.1", 0))
+    try:
+        page = await fetch(address, "/leader")
+        assert (page.status, page.body) == expected
+    finally:
+        await server.close()
+
+
+async def test_a_process_that_cannot_lead_has_no_such_page() -> None:
+    async def status() -> dict[str, object]:
+        return {}
+
+    server = StatusServer(Pages(not_ready=lambda: None, status=status))
+    address = Address("127.0.0.1", await server.start("127.0.0.1", 0))
+    try:
+        assert (await fetch(address, "/leader")).status == 404
+    finally:
+        await server.close()
