@@ -21,6 +21,7 @@ from tests.bench import (
     catalogue_million,
     catalogue_rebuild,
     catalogue_rows,
+    failover,
     figures,
     find_rate,
     header_work,
@@ -46,6 +47,7 @@ PARTS: Final[dict[str, Callable[[Bench], list[Figure]]]] = {
         *(minio_ingest, minio_get, minio_hung, minio_large, minio_refill),
         *(balancer_relay, balancer_associations, balancer_idle),
         *(postgresql_ingest, catalogue_rows, catalogue_million, catalogue_rebuild, find_rate),
+        failover,
     )
 }
 _LOG_TAIL_LINES: Final = 15

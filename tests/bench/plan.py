@@ -61,6 +61,10 @@ class Plan:
     called_rounds: int = 7
     called_seconds: float = 2.0
     idle_associations: int = 3000
+    failovers: int = 20
+    """Times that the leader goes, in each way."""
+    failover_sending_s: float = 60.0
+    """How long associations send throughout that span a hand-over."""
 
 
 QUICK: Final = Plan(
@@ -100,6 +104,8 @@ QUICK: Final = Plan(
     called_rounds=1,
     called_seconds=0.2,
     idle_associations=100,
+    failovers=1,
+    failover_sending_s=3.0,
 )
 
 

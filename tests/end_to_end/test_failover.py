@@ -72,6 +72,7 @@ async def test_without_etcd_a_leader_whom_nobody_promises_anything_lets_go(runni
         await asyncio.gather(*(running.hosts[name][units.ETCD].kill() for name in SITES))
         running.network.drop(other, leader)
         await asyncio.sleep(2 * LEASE_S)
+        assert await running.leader() is None
         running.network.let_through()
         await asyncio.sleep(2 * LEASE_S)
     assert seen.both_held_s <= 0, seen
