@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import statistics
 from collections import defaultdict
+from collections.abc import Iterable
 from typing import Final
 
 import structlog
@@ -14,7 +16,7 @@ from chaos.hosts.failover import Fault, Outcome, drill
 from chaos.hosts.namespace import NetworkFailed
 from deploy import minio, postgresql_programs
 from tests import tools
-from tests.bench.figures import Bar, Figure
+from tests.bench.figures import RATIO, Bar, Figure
 from tests.bench.plan import Bench
 from tests.bench.processes import Broken
 
@@ -25,6 +27,8 @@ _BARS_S: Final = {
     Fault.OFF_WITH_ETCD_LEADER: _LEASE_S + 4,
     Fault.HANDED_OVER: 1.0,
 }
+_LOAD_S: Final = 5.0
+"""How long associations send while the leader goes unplanned: those that it relays are lost with it."""
 _HELD_AT_MOST_S: Final = 0.25
 """In a hand-over two answers to ARP may cross."""
 
@@ -57,7 +61,7 @@ async def _outcomes(bench: Bench) -> dict[Fault, list[Outcome]]:
         for turn in range(bench.plan.failovers):
             for fault in _BARS_S:
                 bench.note(f"the leader goes: {fault.value} ({turn + 1} of {bench.plan.failovers})")
-                sending_s = bench.plan.failover_sending_s if fault is Fault.HANDED_OVER else 0.0
+                sending_s = bench.plan.failover_sending_s if fault is Fault.HANDED_OVER else _LOAD_S
                 outcomes[fault].append(await drill(running, fault, sending_s=sending_s))
     return outcomes
 
@@ -75,7 +79,7 @@ def _figures(fault: Fault, outcomes: list[Outcome]) -> list[Figure]:
         ),
     ]
     if planned:
-        ended = [sent.fault is None for one in outcomes for sent in one.sent]
+        ended = (sent.fault is None for one in outcomes for sent in one.sent)
         found.append(_share(fault, "associations that sent throughout and ended with success", ended))
         found.append(
             _share(fault, "turns in which every new one succeeded", [not one.refused for one in outcomes])
@@ -87,5 +91,6 @@ def _one_held(outcome: Outcome) -> bool:
     return outcome.both_held_s <= _HELD_AT_MOST_S
 
 
-def _share(fault: Fault, what: str, held: list[bool]) -> Figure:
-    return Figure(PART, f"{fault.value}: {what}", "share", (sum(held) / len(held),), Bar(1.0, at_least=True))
+def _share(fault: Fault, what: str, held: Iterable[bool]) -> Figure:
+    share = statistics.fmean(held)
+    return Figure(PART, f"{fault.value}: {what}", RATIO, (share,), Bar(1.0, at_least=True))
