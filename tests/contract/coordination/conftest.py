@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TypeAlias
 
@@ -11,17 +11,10 @@ import pytest
 from cluster.coordination.memory import MemoryCoordination
 from cluster.coordination.protocol import Coordination
 from cluster.settings import Etcd
-from tests.etcd import EtcdCluster, running_cluster
+from tests.etcd import EtcdCluster
 
 Stores: TypeAlias = tuple[Coordination, Coordination]
 """Two processes' views of one store."""
-
-
-@pytest.fixture(scope="session")
-def etcd() -> Iterator[EtcdCluster]:
-    """One cluster for all tests."""
-    with running_cluster() as cluster:
-        yield cluster
 
 
 @pytest.fixture(params=["memory", "etcd"])
@@ -29,7 +22,7 @@ def place(request: pytest.FixtureRequest) -> Etcd | None:
     """Settings of keys that no other test has; None: in memory."""
     if request.param == "memory":
         return None
-    cluster: EtcdCluster = request.getfixturevalue("etcd")
+    cluster: EtcdCluster = request.getfixturevalue("etcd_for_all")
     return cluster.settings()
 
 

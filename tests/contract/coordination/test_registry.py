@@ -28,7 +28,7 @@ def carrier(request: pytest.FixtureRequest) -> tuple[str, Etcd | None]:
     """What carries the announcements, and settings of the store if it is etcd."""
     if request.param != "leased in etcd":
         return request.param, None
-    cluster: EtcdCluster = request.getfixturevalue("etcd")
+    cluster: EtcdCluster = request.getfixturevalue("etcd_for_all")
     return request.param, cluster.settings()
 
 

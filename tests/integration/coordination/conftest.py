@@ -1,4 +1,4 @@
-"""One etcd cluster for these tests, mended after each, and clients of it."""
+"""The etcd cluster of all tests, mended after each of these, and clients of it."""
 
 from __future__ import annotations
 
@@ -9,22 +9,16 @@ from typing import TypeAlias
 import pytest
 
 from cluster.coordination.etcd import EtcdCoordination
-from tests.etcd import EtcdCluster, EtcdMember, running_cluster
+from tests.etcd import EtcdCluster, EtcdMember
 
 Open: TypeAlias = Callable[..., EtcdCoordination]
 """Makes a client with the same keys as the others, which is closed in the end."""
 
 
-@pytest.fixture(scope="session")
-def one_for_all() -> Iterator[EtcdCluster]:
-    with running_cluster() as cluster:
-        yield cluster
-
-
 @pytest.fixture
-def etcd(one_for_all: EtcdCluster) -> Iterator[EtcdCluster]:
-    yield one_for_all
-    asyncio.run(one_for_all.mend())
+def etcd(etcd_for_all: EtcdCluster) -> Iterator[EtcdCluster]:
+    yield etcd_for_all
+    asyncio.run(etcd_for_all.mend())
 
 
 @pytest.fixture

@@ -14,25 +14,25 @@ import pytest
 from cluster.coordination.registry import Member
 from deploy import compose
 from deploy.overrides import Overrides
-from tests.etcd import EtcdCluster, running_cluster
+from tests.etcd import EtcdCluster
 from tests.integration.deploy.atria import COMMAND, up
 
 LEASE_S = 2
 
 
-@pytest.fixture(scope="module")
-def etcd() -> Iterator[EtcdCluster]:
-    with running_cluster() as cluster:
-        yield cluster
+@pytest.fixture
+def etcd(etcd_for_all: EtcdCluster) -> Iterator[EtcdCluster]:
+    yield etcd_for_all
+    asyncio.run(etcd_for_all.mend())
 
 
 @pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory, etcd: EtcdCluster) -> Overrides:
+def host(tmp_path_factory: pytest.TempPathFactory, etcd_for_all: EtcdCluster) -> Overrides:
     """Settings of a host whose sites were made."""
     folder = tmp_path_factory.mktemp("host")
     with up(folder / "data"):
         pass
-    settings = etcd.settings(prefix="/host/")
+    settings = etcd_for_all.settings(prefix="/host/")
     file = folder / "atria.toml"
     endpoints = ", ".join(f'"{endpoint}"' for endpoint in settings.endpoints)
     file.write_text(
