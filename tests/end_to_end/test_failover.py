@@ -16,7 +16,7 @@ from chaos.hosts.sender import send_throughout
 from deploy.render import units
 from tests.end_to_end.conftest import folder_for_hosts
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.hosts, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
 
 LEASE_S = 3.0
 LIMITS_S = {

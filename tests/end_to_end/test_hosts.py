@@ -17,6 +17,8 @@ from chaos.hosts.sender import send_throughout
 from deploy.render import units
 from tests import tools
 
+pytestmark = [pytest.mark.hosts, pytest.mark.timeout(180)]
+
 
 @pytest.fixture
 async def running(programs: tuple[Path, Path], hosts_folder: Path) -> AsyncIterator[Running]:
