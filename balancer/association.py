@@ -6,7 +6,7 @@ import asyncio
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
 
@@ -27,6 +27,7 @@ from balancer.client import Client
 from balancer.pipes import PipePool
 from balancer.reception import CallerLeft, Inquiry, NoWorker, Reception
 from balancer.relay import End, Outcome, Passage, Relay
+from balancer.request_reader import RequestReader
 from balancer.sockets import connect, take_leave
 from balancer.worker import Worker
 from cluster.proxy_protocol import Command, Endpoint, Header, IPAddress, encode
@@ -41,21 +42,6 @@ longer: a SYN that was lost is sent anew after 1 s (RFC 6298), a host that is of
 _READ_AT_ONCE_BYTES: Final = 64 * 1024
 _LEFT: Final = frozenset({Outcome.CLIENT_LEFT, Outcome.PROBE, Outcome.NO_TLS})
 """Ways to end after which there is nobody to be told."""
-
-
-class RequestReader(Protocol):
-    """Puts together what a caller says first."""
-
-    @property
-    def received_bytes(self) -> int:
-        """How much has come."""
-
-    @property
-    def needed_bytes(self) -> int:
-        """How many more bytes may be fed now."""
-
-    def feed(self, data: bytes) -> AssociateRq | None:
-        """Take bytes; return the request when it is complete, or raise `NotAnAssociateRq`."""
 
 
 class _NotTaken(Exception):

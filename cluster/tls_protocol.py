@@ -45,6 +45,7 @@ class TlsProtocol(asyncio.BufferedProtocol):
         self._above = above
         self._shaken = False
         self._paused = False
+        self._ended = False
         self._loop = asyncio.get_running_loop()
 
     def feed(self, data: bytes | bytearray) -> None:
@@ -149,8 +150,10 @@ class TlsProtocol(asyncio.BufferedProtocol):
         except ssl.SSLError as error:
             self._fail(error)
             return
-        if self._session.peer_ended and not self._transport.is_closing():
-            self._above.eof_received()
+        if self._session.peer_ended and not self._ended:
+            self._ended = True
+            if not self._above.eof_received():
+                self.close()
 
     def _fail(self, error: ssl.SSLError) -> None:
         if not self._shaken:
