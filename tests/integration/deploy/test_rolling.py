@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import random
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cluster.coordination.registry import Member
+from cluster.coordination.registry import Member, Registry
 from cluster.dicom import client
 from cluster.dicom.association import Association
 from cluster.dicom.faults import AssociationEnded
@@ -30,21 +32,26 @@ from tests.integration.deploy.test_killed_workers import CT, instances
 from tests.unit.header.encoding import EXPLICIT
 
 CONTEXTS = [ProposedContext(CT, (EXPLICIT,)), ProposedContext(VERIFICATION, SERVICE_ORDER)]
+SETTINGS = "[writing]\nprobe_timeout_s = 20\n"
+"""On a machine that has much else to do, the sites are slow, and that is not what is tried here."""
 SHORT_SENDERS = 3
-LONG_S = 6.0
-PAUSE_S = 0.02
-"""Between two instances of a short sender: the cluster is to be busy, not to be tried to its limits."""
+LONG = "LONG"
+LONG_GOES_ON_S = 2.0
+PAUSE_S = 0.05
+"""After each instance: the cluster is to be busy, not to be tried to its limits."""
 AT_ONCE_S = 2.0
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
-    with up(tmp_path_factory.mktemp("rolling") / "data", "--workers=3") as running:
+    folder = tmp_path_factory.mktemp("rolling")
+    (folder / "atria.toml").write_text(SETTINGS)
+    with up(folder / "data", f"--config={folder}/atria.toml", "--workers=3") as running:
         yield running
 
 
-def peer(cluster: Up) -> Peer:
-    return Peer(*parse_address(cluster.address), "ATRIA", "ROLLING", UpperLayerLimits())
+def peer(cluster: Up, calling_ae: str = "ROLLING") -> Peer:
+    return Peer(*parse_address(cluster.address), "ATRIA", calling_ae, UpperLayerLimits())
 
 
 def worker(cluster: Up, *arguments: object) -> str:
@@ -68,8 +75,40 @@ class Traffic:
     associations: int = 0
     faults: list[str] = field(default_factory=list)
     over: asyncio.Event = field(default_factory=asyncio.Event)
+    long_over: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def store(self, association: Association, sop: str, data_set: bytes) -> None:
+    async def send_short_ones(self, peer: Peer, sender: int) -> None:
+        """Open one association after another, each for a few instances."""
+        waiting = small_instances(sender)
+        while not self.over.is_set():
+            await self._send(peer, itertools.islice(waiting, 4))
+
+    async def send_throughout(self, peer: Peer) -> None:
+        """Send in one association, until it has gone on for a while behind a worker that drains."""
+        await self._send(peer, itertools.takewhile(lambda _: not self.long_over.is_set(), small_instances(9)))
+
+    async def watch_the_long_one(self, registry: Registry) -> None:
+        """Wait until its worker drains, and a while longer."""
+        async with aclosing(registry.watch()) as memberships:
+            async for members in memberships:
+                serving = [one for one in members if any(s.calling_ae == LONG for s in one.load.shares)]
+                if serving and serving[0].draining:
+                    break
+        await asyncio.sleep(LONG_GOES_ON_S)
+        self.long_over.set()
+
+    async def _send(self, peer: Peer, waiting: Iterable[tuple[str, bytes]]) -> None:
+        """Send in one association; nothing is tried again."""
+        try:
+            async with await peer.connect(CONTEXTS) as association:
+                self.associations += 1
+                for sop, data_set in waiting:
+                    await self._store(association, sop, data_set)
+                    await asyncio.sleep(PAUSE_S)
+        except (AssociationEnded, AssociationRejected, OSError, AssertionError) as error:
+            self.faults.append(repr(error))
+
+    async def _store(self, association: Association, sop: str, data_set: bytes) -> None:
         answer = await client.store(
             association,
             sop_class_uid=CT,
@@ -79,27 +118,6 @@ class Traffic:
         )
         assert answer.status == 0, f"{answer.status:04X} {answer.error_comment}"
         self.stored += 1
-
-    async def send_short_ones(self, peer: Peer, sender: int) -> None:
-        """Open one association after another, each for a few instances."""
-        waiting = small_instances(sender)
-        while not self.over.is_set():
-            await self.send(peer, waiting, instances_each=4)
-
-    async def send(
-        self, peer: Peer, waiting: Iterator[tuple[str, bytes]], *, instances_each: int = 0, for_s: float = 0
-    ) -> None:
-        """Send in one association, without a pause; nothing is tried again."""
-        ends_at = asyncio.get_running_loop().time() + for_s
-        try:
-            async with await peer.connect(CONTEXTS) as association:
-                self.associations += 1
-                while instances_each > 0 or asyncio.get_running_loop().time() < ends_at:
-                    instances_each -= 1
-                    await self.store(association, *next(waiting))
-                    await asyncio.sleep(PAUSE_S if not for_s else 0)
-        except (AssociationEnded, AssociationRejected, OSError, AssertionError) as error:
-            self.faults.append(repr(error))
 
 
 def small_instances(sender: int) -> Iterator[tuple[str, bytes]]:
@@ -111,13 +129,15 @@ async def test_all_workers_are_restarted_under_load_and_nothing_is_aborted_and_n
 ) -> None:
     before = await workers(cluster)
     traffic = Traffic()
-    async with asyncio.timeout(40), asyncio.TaskGroup() as senders:
+    registry = compose.registry(Overrides(data=cluster.data).settings())
+    async with asyncio.timeout(100), asyncio.TaskGroup() as tasks:
+        tasks.create_task(traffic.send_throughout(peer(cluster, LONG)))
+        tasks.create_task(traffic.watch_the_long_one(registry))
         for sender in range(1, 1 + SHORT_SENDERS):
-            senders.create_task(traffic.send_short_ones(peer(cluster), sender))
-        long = senders.create_task(traffic.send(peer(cluster), small_instances(100), for_s=LONG_S))
+            tasks.create_task(traffic.send_short_ones(peer(cluster), sender))
         await asyncio.to_thread(worker, cluster, "restart", "--all")
-        await long
         traffic.over.set()
+    assert traffic.long_over.is_set()
     assert traffic.faults == []
     assert traffic.stored > 20 * SHORT_SENDERS
     assert traffic.associations > 5 * SHORT_SENDERS
@@ -169,7 +189,7 @@ async def test_an_option_before_the_command_is_refused(cluster: Up) -> None:
 
 
 def test_a_drained_worker_does_not_keep_the_cluster_from_ending(tmp_path: Path) -> None:
-    with up(tmp_path / "data") as running:
+    with up(tmp_path / "data", "--workers=1") as running:
         worker(running, "drain", "worker-1", "--wait")
         assert running.end() == 0
 
