@@ -78,6 +78,8 @@ async def run(
 
 
 class _Worker:
+    """What the parts of a worker share, from its start to its end."""
+
     def __init__(self, live: LiveSettings, grid: Grid, name: str) -> None:
         settings = live.now
         self._live = live
