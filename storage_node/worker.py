@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from cluster.settings import Settings
     from cluster.settings.live import LiveSettings
     from storage_node.grid.grid import Grid
+    from storage_node.kept_port import KeptPort
 
 log = structlog.get_logger()
 
@@ -42,7 +43,14 @@ has not learned finds the port closed, and offers the association to the next wo
 
 
 async def run(
-    live: LiveSettings, grid: Grid, registry: Registry, requests: Requests, stop: asyncio.Event, *, name: str
+    live: LiveSettings,
+    grid: Grid,
+    registry: Registry,
+    requests: Requests,
+    stop: asyncio.Event,
+    *,
+    name: str,
+    kept_port: KeptPort | None = None,
 ) -> bool:
     """Serve until asked to end; then let running associations finish, and return.
 
@@ -59,6 +67,8 @@ async def run(
         Set by the caller when the process is to end.
     name : str
         Unique among the workers.
+    kept_port : KeptPort, optional
+        Where it listens again after each start; without it, at any free port.
 
     Returns
     -------
@@ -74,7 +84,7 @@ async def run(
     CertificatesUnusable
         TLS is to be ended here, and cannot be.
     """
-    return await _Worker(live, grid, name).run(registry, requests, stop)
+    return await _Worker(live, grid, name).run(registry, requests, stop, kept_port)
 
 
 class _Worker:
@@ -102,11 +112,13 @@ class _Worker:
         follow(self._acceptor, live)
         live.follow(lambda _: self._changed.set())
 
-    async def run(self, registry: Registry, requests: Requests, stop: asyncio.Event) -> bool:
+    async def run(
+        self, registry: Registry, requests: Requests, stop: asyncio.Event, kept_port: KeptPort | None
+    ) -> bool:
         host = self._live.now.worker.host
         pages = StatusServer(Pages(not_ready=self._not_ready, status=self._status))
         try:
-            self._dicom = Address(*await self._acceptor.listen(host, 0))
+            self._dicom = Address(*await self._listen(host, kept_port))
             self._http = Address(host, await pages.start(host, 0))
             member = self._describe()
             async with await registry.announce(member) as announcement, asyncio.TaskGroup() as tasks:
@@ -125,6 +137,11 @@ class _Worker:
             await pages.close()
         log.info("worker.stopped", stays_ended=self._stays_ended)
         return self._stays_ended
+
+    async def _listen(self, host: str, kept_port: KeptPort | None) -> tuple[str, int]:
+        if kept_port is None:
+            return await self._acceptor.listen(host, 0)
+        return await kept_port.listen(self._acceptor, host)
 
     async def _heed(self, requests: Requests, stop: asyncio.Event) -> None:
         """Do as is asked, also while draining: what was asked last holds."""

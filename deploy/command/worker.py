@@ -60,11 +60,14 @@ def command(
 
     from deploy import compose
     from deploy.process import STAYS_ENDED, serve
+    from storage_node.kept_port import KeptPort
     from storage_node.worker import run as run_worker
 
     overrides = Overrides(config, data, host, dicom_port, http_port, ae_title)
     settings = overrides.settings()
     stays_ended = False
+    # On one host the registry goes with nobody but the host: a worker is found wherever it is.
+    kept_port = KeptPort(settings.remembered_folder / name / "port") if settings.etcd.endpoints else None
 
     async def body(stop: asyncio.Event) -> None:
         nonlocal stays_ended
@@ -73,7 +76,15 @@ def command(
             compose.live(settings, overrides.file, cluster.coordination) as live,
             compose.running_grid(settings, cluster.coordination) as grid,
         ):
-            stays_ended = await run_worker(live, grid, cluster.registry, cluster.requests, stop, name=name)
+            stays_ended = await run_worker(
+                live,
+                grid,
+                cluster.registry,
+                cluster.requests,
+                stop,
+                name=name,
+                kept_port=kept_port,
+            )
 
     serve(settings, name, body)
     if stays_ended:

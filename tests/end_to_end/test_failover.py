@@ -104,6 +104,21 @@ async def test_a_cluster_that_was_all_off_has_what_it_had(running: Running) -> N
     assert after.fault is None
 
 
+async def test_a_cluster_that_was_all_off_takes_stores_without_etcd(running: Running) -> None:
+    await asyncio.gather(*(host.power_off() for host in running.hosts.values()))
+    for host in running.hosts.values():
+        running.network.plug_in(host.name)
+        await host.start(lambda name: name != units.ETCD)
+    await running.until(lambda: leads(running), "a leader by promises")
+    await running.until(lambda: stores(running), "a store, by workers that are where they were", 30)
+    await asyncio.gather(*(host.start() for host in running.hosts.values()))
+    await running.until(lambda: etcd_works(running), "etcd with a quorum")
+
+
+async def stores(running: Running) -> bool:
+    return (await running.client.run(send_throughout(running.service, 0.0))).fault is None
+
+
 async def leads(running: Running) -> bool:
     return await running.leader() is not None
 
