@@ -34,9 +34,6 @@ FOLDERS: Final = "tmpfiles.conf"
 UNITS: Final = "systemd"
 TLS: Final = "tls"
 
-DRAINED_EXIT_CODE: Final = 10
-"""With which a worker ends that was drained by an operator."""
-
 ETCD: Final = "etcd"
 """CA of etcd's members and of who may ask them, and a member's certificate."""
 ETCD_CLIENT: Final = "etcd-client"

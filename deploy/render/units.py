@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, Final
 
+from deploy.process import STAYS_ENDED
 from deploy.render import places
 
 if TYPE_CHECKING:
@@ -108,8 +109,8 @@ def _worker(cluster: Cluster, host: Host, settings: Settings) -> str:
     service = {
         **_process(cluster, host, settings, "worker", f"{host.name}-worker-%i"),
         # Drained by an operator: it is to stay away until it is started again.
-        "RestartPreventExitStatus": str(places.DRAINED_EXIT_CODE),
-        "SuccessExitStatus": str(places.DRAINED_EXIT_CODE),
+        "RestartPreventExitStatus": str(STAYS_ENDED),
+        "SuccessExitStatus": str(STAYS_ENDED),
     }
     return _unit(_about(f"Atria, worker %i of {host.name}"), service)
 
