@@ -179,7 +179,10 @@ class Leadership:
         """Tell who leads instead, or why nobody is known to; None when this balancer leads."""
         if self._seat.is_held:
             return None
-        return self._leader_name() or "nobody is known to lead"
+        if (leader := self._leader_name()) is not None:
+            return leader
+        refusals = "; ".join(f"{name} {why}" for name, why in self._rounds.refusals.items())
+        return f"nobody is known to lead{f': {refusals}' if refusals else ''}"
 
     def handlers(self) -> Mapping[str, Handler]:
         """Return who answers what over the link."""
@@ -258,8 +261,9 @@ class Leadership:
                 self._view.changed.set()
 
     async def _promise(self, sender: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        before = self._stance.promised_to(self._now())
         reply = self._stance.asked(Wish.from_json(sender, body), self._now())
-        if reply.promised:
+        if reply.promised and before != sender:
             log.info("leadership.promised", to=sender)
         return reply.to_json()
 
