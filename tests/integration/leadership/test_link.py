@@ -39,6 +39,7 @@ async def served(link: Link) -> AsyncIterator[Address]:
         yield await server.start("127.0.0.1", 0)
     finally:
         await server.close()
+        await asyncio.sleep(0.05)  # who was in the middle of a handshake sees that it is over
 
 
 @asynccontextmanager
