@@ -68,19 +68,21 @@ class RememberedRegistry:
 
     async def watch(self) -> AsyncGenerator[list[Member], None]:
         """See `Registry.watch`."""
+        remembered: list[Member] | None = None
         try:
             async with Patience(self._registry.watch()) as seen:
                 try:
                     found = await seen.next(self._cold_start_s)
                     kept_until = 0.0
                 except TimeoutError:
-                    self._known = await self._file.read()
-                    if self._known is not None:
-                        log.warning("registry.remembered", file=str(self._file), members=len(self._known))
-                        yield self._known
+                    remembered = await self._file.read() if self._known is None else self._known
+                    if remembered is not None:
+                        log.warning("registry.remembered", file=str(self._file), members=len(remembered))
+                        self._known = remembered
+                        yield remembered
                     found = await seen.next(None)
                     kept_until = time.monotonic() + self._grace_s
-                async with aclosing(self._bridged(found, seen, kept_until)) as memberships:
+                async with aclosing(self._bridged(remembered, found, seen, kept_until)) as memberships:
                     async for members in memberships:
                         self._file.keep(members)
                         yield members
@@ -88,10 +90,13 @@ class RememberedRegistry:
             await self._file.close()
 
     async def _bridged(
-        self, found: list[Member], seen: Patience[list[Member]], kept_until: float
+        self,
+        shown: list[Member] | None,
+        found: list[Member],
+        seen: Patience[list[Member]],
+        kept_until: float,
     ) -> AsyncGenerator[list[Member]]:
-        """Yield what is found, and until a moment those besides that were known before."""
-        shown = self._known
+        """Yield what is found where it differs from what is shown, and until a moment with those of that."""
         while True:
             left_s = kept_until - time.monotonic()
             members = bridged(shown or [], found, keep=left_s > 0)

@@ -145,3 +145,15 @@ async def test_a_file_that_cannot_be_written_ends_nothing(tmp_path: Path) -> Non
         assert await anext(changes) == []
         await registry.announce(worker("a"))
         assert names(await anext(changes)) == ["a"]
+
+
+async def test_each_who_watches_is_told_who_is_there(file: Path) -> None:
+    registry = remembered(MemoryCoordination(), file)
+    await registry.announce(worker("a"))
+    async with (
+        asyncio.timeout(5),
+        aclosing(registry.watch()) as changes,
+        aclosing(registry.watch()) as others,
+    ):
+        assert names(await anext(changes)) == ["a"]
+        assert names(await anext(others)) == ["a"]
