@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from chaos.hosts.namespace import Namespace
 
 T = TypeVar("T")
+
+_HANG_UP_S: Final = 1.5
+"""How long connections take to close when their peer does not answer."""
 
 
 class Inside:
@@ -60,3 +63,5 @@ async def _cancel_all() -> None:
     for task in others:
         task.cancel()
     await asyncio.gather(*others, return_exceptions=True)
+    # Connections to a host that was taken away are hung up a moment after who used them has gone.
+    await asyncio.sleep(_HANG_UP_S)

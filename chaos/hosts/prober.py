@@ -136,8 +136,8 @@ async def probe(address: Address, called_ae: str, limits: UpperLayerLimits, time
                 contexts=_CONTEXTS,
                 limits=limits,
             )
-            status = await client.echo(association)
-            await association.release()
+            async with association:
+                status = await client.echo(association)
     except TimeoutError:
         return f"no answer within {timeout_s:g} s"
     except (OSError, AssociationEnded, AssociationRejected, LocalProtocolError) as error:

@@ -65,24 +65,24 @@ async def send_throughout(
             contexts=(ProposedContext(_CT, (_EXPLICIT_VR_LITTLE_ENDIAN,)),),
             limits=UpperLayerLimits(),
         )
-        for uid, data_set in _instances(pixel_bytes):
-            began_s = clock()
-            answer = await client.store(
-                association,
-                sop_class_uid=_CT,
-                sop_instance_uid=uid,
-                transfer_syntax_uid=_EXPLICIT_VR_LITTLE_ENDIAN,
-                data_set=[data_set],
-            )
-            longest_s = max(longest_s, clock() - began_s)
-            if answer.status != 0:
-                said = f"C-STORE answered {answer.status:04X}H ({answer.error_comment})"
-                return Sent(tuple(stored), said, longest_s)
-            stored.append(uid)
-            if clock() >= end_s:
-                break
-            await asyncio.sleep(pause_s)
-        await association.release()
+        async with association:
+            for uid, data_set in _instances(pixel_bytes):
+                began_s = clock()
+                answer = await client.store(
+                    association,
+                    sop_class_uid=_CT,
+                    sop_instance_uid=uid,
+                    transfer_syntax_uid=_EXPLICIT_VR_LITTLE_ENDIAN,
+                    data_set=[data_set],
+                )
+                longest_s = max(longest_s, clock() - began_s)
+                if answer.status != 0:
+                    said = f"C-STORE answered {answer.status:04X}H ({answer.error_comment})"
+                    return Sent(tuple(stored), said, longest_s)
+                stored.append(uid)
+                if clock() >= end_s:
+                    break
+                await asyncio.sleep(pause_s)
     except (OSError, AssociationEnded, AssociationRejected, LocalProtocolError) as error:
         return Sent(tuple(stored), f"{type(error).__name__}: {error}", longest_s)
     return Sent(tuple(stored), None, longest_s)
