@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
-from chaos.hosts import namespace
+from chaos.hosts import cluster, namespace
+from chaos.hosts.cluster import Running
 from deploy import minio, postgresql_programs
 from deploy.errors import UserError
 from tests import tools
@@ -30,14 +32,16 @@ def programs() -> tuple[Path, Path]:
         pytest.skip(str(error))
 
 
-@pytest.fixture
-def hosts_folder() -> Iterator[Path]:
-    with folder_for_hosts() as folder:
-        yield folder
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def running(programs: tuple[Path, Path]) -> AsyncIterator[Running]:
+    """A cluster of five hosts, booted from what is rendered; each test leaves it well."""
+    with _folder_for_hosts() as folder:
+        async with cluster.running(folder, cluster.described(folder, *programs)) as running:
+            yield running
 
 
 @contextmanager
-def folder_for_hosts() -> Iterator[Path]:
+def _folder_for_hosts() -> Iterator[Path]:
     """A folder that PostgreSQL's user can get into."""
     folder = Path(tempfile.mkdtemp(prefix="atria-hosts-", dir=_RAM if _RAM.is_dir() else None))
     folder.chmod(0o755)

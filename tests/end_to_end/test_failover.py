@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
 from chaos.hosts import cluster
 from chaos.hosts.cluster import SITES, Running
 from chaos.hosts.failover import Fault, drill, observed
 from chaos.hosts.sender import send_throughout
 from deploy.render import units
-from tests.end_to_end.conftest import folder_for_hosts
 
-pytestmark = [pytest.mark.hosts, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.hosts, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(180)]
 
 LEASE_S = 3.0
 LIMITS_S = {
@@ -29,16 +25,9 @@ LIMITS_S = {
 }
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def running(programs: tuple[Path, Path]) -> AsyncIterator[Running]:
-    with folder_for_hosts() as folder:
-        async with cluster.running(folder, cluster.described(folder, *programs)) as running:
-            yield running
-
-
 @pytest.mark.parametrize("fault", LIMITS_S, ids=lambda fault: fault.name.lower())
 async def test_new_associations_succeed_soon_after_a_leader_has_gone(running: Running, fault: Fault) -> None:
-    outcome = await drill(running, fault)
+    outcome = await drill(running, fault, sending_s=4.0, watching_s=LEASE_S)
     assert outcome.until_success_s <= LIMITS_S[fault], outcome
     assert outcome.both_held_s <= 0, outcome
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -17,13 +16,7 @@ from chaos.hosts.sender import send_throughout
 from deploy.render import units
 from tests import tools
 
-pytestmark = [pytest.mark.hosts, pytest.mark.timeout(180)]
-
-
-@pytest.fixture
-async def running(programs: tuple[Path, Path], hosts_folder: Path) -> AsyncIterator[Running]:
-    async with cluster.running(hosts_folder, cluster.described(hosts_folder, *programs)) as running:
-        yield running
+pytestmark = [pytest.mark.hosts, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(180)]
 
 
 async def in_client(running: Running, *command: object) -> None:
@@ -42,6 +35,7 @@ async def test_a_cluster_boots_from_one_file_and_keeps_what_is_sent(running: Run
     await all_hosts_go_by_one_record(running)
     await stores_go_on_without_etcd(running)
     await a_worker_starts_without_etcd(running)
+    await asyncio.gather(*(running.hosts[name][units.ETCD].start() for name in SITES))
 
 
 async def a_client_stores_and_gets_back(running: Running, tmp_path: Path) -> None:
