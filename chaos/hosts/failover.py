@@ -9,6 +9,7 @@ import signal
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 from chaos.hosts.arp_watch import Tenure, both_held_s, tenures
@@ -83,6 +84,20 @@ class Outcome:
         return both_held_s(self.tenures)
 
 
+@dataclass(frozen=True, slots=True)
+class HandOvers:
+    """What was seen of hand-overs, one after the other."""
+
+    gaps_s: tuple[float, ...]
+    """For each, from a moment before to the next: the longest time without an association that succeeded."""
+    both_held_s: float
+    """For how long two held the service address at most; less than 0: there was as much between them."""
+    sent: tuple[Sent, ...]
+    """What came of the associations that spanned all of them; of those that hung, nothing."""
+    refused: tuple[str, ...]
+    """Why probes failed."""
+
+
 async def drill(
     cluster: Running, fault: Fault, *, sending_s: float = 10.0, watching_s: float = 4.0
 ) -> Outcome:
@@ -133,6 +148,42 @@ async def drill(
         tuple(
             one.fault for one in prober.probed.attempts if one.fault is not None and one.began_s >= moment_s
         ),
+    )
+
+
+async def hand_overs(cluster: Running, times: int, *, sending_s: float) -> HandOvers:
+    """Have one balancer after the other hand over, while the same associations send throughout.
+
+    Parameters
+    ----------
+    cluster : Running
+    times : int
+    sending_s : float
+        How long they send.
+
+    Raises
+    ------
+    NotReady
+        A hand-over is refused, or not over before the next is due.
+    """
+    await _leader(cluster)
+    await _expect_store(cluster)
+    prober, watch = Prober(cluster.service), cluster.watch()
+    async with _running(cluster.client.run(prober.run())), _running(watch.run()):
+        sending = [asyncio.create_task(_send(cluster, sending_s)) for _ in range(_SENDERS)]
+        began_s = time.monotonic()
+        await cluster.until(lambda: _is(_successes(prober, began_s) >= _STEADY), "probes that succeed")
+        moments_s = [time.monotonic() + turn * (sending_s - _GRACE_S) / times for turn in range(times + 1)]
+        for moment_s in moments_s[:-1]:
+            await asyncio.sleep(max(0.0, moment_s - time.monotonic()))
+            await _hand_over(cluster, await _leader(cluster))
+        sent = await asyncio.gather(*sending)
+    probed = prober.probed
+    return HandOvers(
+        tuple(probed.longest_gap_s(begin, end) for begin, end in pairwise(moments_s)),
+        both_held_s(tenures(watch.seen, silence_s=_SILENCE_S)),
+        tuple(one for one in sent if one is not None),
+        tuple(probed.faults),
     )
 
 

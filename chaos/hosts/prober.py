@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
@@ -42,12 +43,12 @@ class Probed:
         """Why attempts failed, one for each that did."""
         return [one.fault for one in self.attempts if one.fault is not None]
 
-    def longest_gap_s(self, since_s: float = 0.0) -> float:
-        """Return the longest time in which no attempt ended with success, among those begun since a moment.
+    def longest_gap_s(self, since_s: float = 0.0, until_s: float = math.inf) -> float:
+        """Return the longest time in which no attempt ended with success, among those begun in a time.
 
         It begins with the first attempt and ends with the last: a prober that never succeeded saw one gap.
         """
-        attempts = [one for one in self.attempts if one.began_s >= since_s]
+        attempts = [one for one in self.attempts if since_s <= one.began_s < until_s]
         if not attempts:
             return 0.0
         successes = sorted(one.ended_s for one in attempts if one.fault is None)

@@ -47,6 +47,8 @@ class _Contender:
         def run() -> float:
             before = cpu_seconds(self.process.pid)
             count, took = _call(self.port or self.process.port, called, streams, seconds, self.trusted)
+            if not count:
+                raise Broken(f"relaying: not a byte came {_TOWARDS[called]} within {seconds:g} s")
             self.costs.append((cpu_seconds(self.process.pid) - before) / count * _GIGABYTE)
             return count / took / _MEGABYTE
 

@@ -64,7 +64,9 @@ class Plan:
     failovers: int = 20
     """Times that the leader goes, in each way."""
     failover_sending_s: float = 60.0
-    """How long associations send throughout that span a hand-over."""
+    """How long associations send throughout that span hand-overs."""
+    failovers_spanned: int = 5
+    """Hand-overs that they span."""
 
 
 QUICK: Final = Plan(
@@ -100,12 +102,13 @@ QUICK: Final = Plan(
     rebuilds=1,
     streams=(2,),
     relay_rounds=1,
-    relay_seconds=0.1,
+    relay_seconds=0.5,
     called_rounds=1,
     called_seconds=0.2,
     idle_associations=100,
     failovers=1,
-    failover_sending_s=3.0,
+    failover_sending_s=10.0,
+    failovers_spanned=1,
 )
 
 

@@ -22,8 +22,9 @@ _RUNS = [
     ["postgresql-ingest", "catalogue-rows"],
     ["catalogue-million", "find-rate"],
     ["catalogue-rebuild"],
-    ["failover"],
+    ["balancer-relay", "balancer-associations", "balancer-idle"],
 ]
+_ON_HOSTS = ["failover"]
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def _bench(*arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize(
     "chosen",
-    _RUNS,
+    [*_RUNS, pytest.param(_ON_HOSTS, marks=pytest.mark.hosts)],
     ids=" ".join,
 )
 def test_every_part_of_the_bench_works_and_leaves_nothing_behind(chosen: list[str], folder: Path) -> None:
@@ -51,6 +52,7 @@ def test_every_part_of_the_bench_works_and_leaves_nothing_behind(chosen: list[st
     installed = {
         "DCMTK": tools.dcmtk("storescp"),
         "Orthanc": tools.orthanc(),
+        "HAProxy": tools.haproxy(),
     }
     for figure in figures:
         missing = any(name in figure["name"] and not program for name, program in installed.items())
@@ -67,7 +69,7 @@ def test_a_part_that_is_not_known_is_refused() -> None:
 
 
 def test_every_part_is_in_one_of_these_runs() -> None:
-    assert sorted(part for run in _RUNS for part in run) == sorted(PARTS)
+    assert sorted(part for run in [*_RUNS, _ON_HOSTS] for part in run) == sorted(PARTS)
 
 
 @pytest.mark.parametrize("arguments", [["--quick", "header"]])
