@@ -10,23 +10,24 @@ import sys
 from datetime import UTC, datetime
 
 from balancer.front_door import FrontDoor
-from cluster.coordination.memory_registry import MemoryRegistry
 from cluster.coordination.registry import Address, Member
 from cluster.settings import Settings
 from cluster.settings.live import LiveSettings
 from deploy.process import serve
+from tests.registry import registry_in_memory
 
 _ASSOCIATIONS = 3500
 
 
 async def _balance(stop: asyncio.Event, settings: Settings, port: int, worker_port: int) -> None:
-    registry = MemoryRegistry()
+    registry = registry_in_memory()
     worker = Address("127.0.0.1", worker_port)
-    await registry.announce(Member("worker", "worker-1", worker, 1, "0", datetime.now(UTC), worker))
-    door = FrontDoor(LiveSettings(settings), registry, name="balancer")
-    await door.listen("127.0.0.1", port)
-    await stop.wait()
-    await door.drain(0)
+    member = Member("worker", "worker-1", worker, 1, "0", datetime.now(UTC), worker)
+    async with await registry.announce(member):
+        door = FrontDoor(LiveSettings(settings), registry, name="balancer")
+        await door.listen("127.0.0.1", port)
+        await stop.wait()
+        await door.drain(0)
 
 
 def main() -> None:

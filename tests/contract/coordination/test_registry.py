@@ -11,7 +11,6 @@ import pytest
 
 from cluster.coordination.folder import FolderRegistry
 from cluster.coordination.leased_registry import LeasedRegistry
-from cluster.coordination.memory_registry import MemoryRegistry
 from cluster.coordination.registry import Address, Kind, Member, Registry
 from cluster.settings import Etcd
 from tests.contract.coordination.conftest import stores_in
@@ -23,7 +22,7 @@ Views = tuple[Registry, Registry]
 """Two processes' views of one membership."""
 
 
-@pytest.fixture(params=["memory", "folder", "leased in memory", "leased in etcd"])
+@pytest.fixture(params=["folder", "leased in memory", "leased in etcd"])
 def carrier(request: pytest.FixtureRequest) -> tuple[str, Etcd | None]:
     """What carries the announcements, and settings of the store if it is etcd."""
     if request.param != "leased in etcd":
@@ -35,10 +34,7 @@ def carrier(request: pytest.FixtureRequest) -> tuple[str, Etcd | None]:
 @pytest.fixture
 async def views(carrier: tuple[str, Etcd | None], tmp_path: Path) -> AsyncIterator[Views]:
     name, settings = carrier
-    if name == "memory":
-        registry = MemoryRegistry()
-        yield registry, registry
-    elif name == "folder":
+    if name == "folder":
         yield FolderRegistry(tmp_path / "members"), FolderRegistry(tmp_path / "members")
     else:
         async with stores_in(settings) as (here, there):

@@ -25,6 +25,7 @@ from tests.integration.balancer.world import (
     until,
     world,
 )
+from tests.registry import registry_in_memory
 
 
 async def never_answer(visit: Visit) -> None:
@@ -281,10 +282,9 @@ async def test_running_out_of_descriptors_is_survived(monkeypatch: pytest.Monkey
 
 async def test_a_port_in_use_is_an_os_error() -> None:
     from balancer.front_door import FrontDoor
-    from cluster.coordination.memory_registry import MemoryRegistry
 
     async with world() as here:
-        door = FrontDoor(here.live, MemoryRegistry(), name="balancer-2")
+        door = FrontDoor(here.live, registry_in_memory(), name="balancer-2")
         with pytest.raises(OSError, match="in use"):
             await door.listen(here.address.host, here.address.port)
 

@@ -16,7 +16,6 @@ from typing import TypeVar
 import pytest
 
 from balancer.main import run
-from cluster.coordination.memory_registry import MemoryRegistry
 from cluster.coordination.registry import Address
 from cluster.settings import Settings
 from cluster.settings.live import LiveSettings
@@ -40,6 +39,7 @@ from tests.integration.balancer.world import (
     until,
     world,
 )
+from tests.registry import registry_in_memory
 
 MIB = 1024 * 1024
 T = TypeVar("T")
@@ -429,7 +429,7 @@ async def test_a_balancer_whose_key_does_not_fit_does_not_start(authority: Autho
         }
     )
     with pytest.raises(CertificatesUnusable, match="does not fit"):
-        await run(LiveSettings(settings), MemoryRegistry(), asyncio.Event())
+        await run(LiveSettings(settings), registry_in_memory(), asyncio.Event())
 
 
 async def call_with_dcmtk(

@@ -6,17 +6,17 @@ import asyncio
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, cast
 
 from balancer.front_door import FrontDoor
 from cluster import proxy_protocol
-from cluster.coordination.memory_registry import MemoryAnnouncement, MemoryRegistry
-from cluster.coordination.registry import Address, Member
+from cluster.coordination.registry import Address, Announcement, Member, Registry
 from cluster.settings import Settings
 from cluster.settings.live import LiveSettings
+from tests.registry import registry_in_memory
 
 Script = Callable[["Visit"], Awaitable[None]]
 
@@ -111,7 +111,7 @@ class FakeWorker:
     callers: set[str] = field(default_factory=set)
     """Addresses that it was called from."""
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
-    announcement: MemoryAnnouncement | None = None
+    announcement: Announcement | None = None
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[None]:
@@ -201,7 +201,7 @@ class World:
 
     door: FrontDoor
     address: Address
-    registry: MemoryRegistry
+    registry: Registry
     live: LiveSettings
 
     @asynccontextmanager
@@ -252,11 +252,12 @@ async def until(condition: Callable[[], bool]) -> None:
 async def world(*workers: FakeWorker, host: str = "127.0.0.1", **tables: object) -> AsyncIterator[World]:
     """Open a front door before these workers; `tables` are those of the settings. Nobody is probed unless
     they say so."""
-    registry = MemoryRegistry()
+    registry = registry_in_memory()
     live = LiveSettings(Settings.model_validate({"probing": {"interval_s": 3600}, **tables}))
-    async with asyncio.TaskGroup() as tasks:
+    async with AsyncExitStack() as announced, asyncio.TaskGroup() as tasks:
         for worker in workers:
-            worker.announcement = await registry.announce(worker.member())
+            announcement = await registry.announce(worker.member())
+            worker.announcement = await announced.enter_async_context(announcement)
         door = FrontDoor(live, registry, name="balancer-1")
         address = await door.listen(host, 0)
         following = tasks.create_task(door.follow())

@@ -8,11 +8,11 @@ from typing import cast
 
 import pytest
 
-from cluster.coordination.memory_registry import MemoryRegistry
 from cluster.coordination.registry import Address, Member
 from deploy import watchdog
 from deploy.child import Child
 from deploy.watchdog import SILENCES, Watchdog
+from tests.registry import registry_in_memory
 
 
 class _Child:
@@ -51,7 +51,7 @@ async def test_who_is_silent_so_often_in_a_row_is_ended_and_nobody_else() -> Non
     silent, well = _Page(), _Page()
     silent.answers = False
     children = {"worker-1": _Child(), "worker-2": _Child()}
-    dog = Watchdog(MemoryRegistry(), cast("dict[str, Child]", children))
+    dog = Watchdog(registry_in_memory(), cast("dict[str, Child]", children))
     async with _member(silent, 1) as hung, _member(well, 2) as other:
         for _ in range(SILENCES - 1):
             await dog.look_at([hung, other])
@@ -64,7 +64,7 @@ async def test_who_is_silent_so_often_in_a_row_is_ended_and_nobody_else() -> Non
 async def test_one_answer_is_enough_to_begin_counting_anew() -> None:
     page = _Page()
     child = _Child()
-    dog = Watchdog(MemoryRegistry(), cast("dict[str, Child]", {"worker-1": child}))
+    dog = Watchdog(registry_in_memory(), cast("dict[str, Child]", {"worker-1": child}))
     async with _member(page, 1) as member:
         for page.answers in (False, False, True, False, False):
             await dog.look_at([member])
