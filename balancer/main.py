@@ -48,8 +48,12 @@ async def run(
         An address of the settings cannot be had.
     RegistryUnavailable
         The balancer cannot announce itself.
-    AddressFault, LinkUnusable
-        The service address cannot be held here, or other balancers cannot be talked with.
+    AddressFault
+        The service address cannot be held here.
+    CertificatesUnusable
+        Those of TLS, or of the link.
+    LinkUnusable
+        Other balancers could not call this one.
     """
     settings = live.now
     door = FrontDoor(live, registry, name=name)

@@ -32,8 +32,8 @@ def serve(settings: Settings, name: str, body: Callable[[asyncio.Event], Awaitab
     import uvloop
 
     from cluster import telemetry
+    from cluster.certificates import CertificatesUnusable
     from cluster.coordination.registry import RegistryUnavailable
-    from cluster.tls import CertificatesUnusable
 
     telemetry.configure(name)
     memory.keep_freed_blocks()

@@ -10,7 +10,7 @@ from random import SystemRandom
 import structlog
 
 from balancer.address import kernel_address, kernel_detour
-from balancer.leadership.certificates import Certificates, LinkUnusable
+from balancer.leadership.certificates import link_certificates
 from balancer.leadership.leadership import Leadership, Outside
 from balancer.leadership.link import LinkPeers, LinkServer
 from balancer.leadership.remembered import FileNotebook
@@ -20,6 +20,10 @@ from cluster.proxy_protocol import Endpoint
 from cluster.settings import Settings
 
 log = structlog.get_logger()
+
+
+class LinkUnusable(Exception):
+    """Other balancers could not call this one. The message says which setting is wrong."""
 
 
 class Alone:
@@ -67,8 +71,8 @@ class Candidacy:
     ------
     AddressFault
         The kernel does not let this process change what the service address needs.
-    LinkUnusable
-        The link's certificates, or its address.
+    CertificatesUnusable
+        Those of the link.
     """
 
     def __init__(
@@ -80,7 +84,7 @@ class Candidacy:
         flows: Callable[[], Collection[Endpoint]],
     ) -> None:
         self._link = settings.link
-        certificates = Certificates(settings.link) if settings.link.is_given else None
+        certificates = link_certificates(settings.link) if settings.link.is_given else None
         self._peers = LinkPeers(name, certificates) if certificates is not None else None
         self._leadership = Leadership(
             name,

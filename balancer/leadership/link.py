@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
-from balancer.leadership.certificates import Certificates
+from balancer.leadership.certificates import LinkContexts
 from balancer.leadership.interfaces import Handler, PeerUnavailable
+from cluster.certificates import Certificates
 from cluster.coordination.registry import Address
 
 if TYPE_CHECKING:
@@ -37,12 +38,12 @@ class LinkServer:
 
     Parameters
     ----------
-    certificates : Certificates
+    certificates : Certificates of LinkContexts
     handlers : mapping of str to Handler
         Who answers what.
     """
 
-    def __init__(self, certificates: Certificates, handlers: Mapping[str, Handler]) -> None:
+    def __init__(self, certificates: Certificates[LinkContexts], handlers: Mapping[str, Handler]) -> None:
         self._certificates = certificates
         self._handlers = handlers
         self._listener: socket.socket | None = None
@@ -94,7 +95,7 @@ class LinkServer:
         assert self._runner is not None
         assert self._listener is not None
         site = web.SockSite(
-            self._runner, self._listener.dup(), ssl_context=self._certificates.server, backlog=BACKLOG
+            self._runner, self._listener.dup(), ssl_context=self._certificates.made.server, backlog=BACKLOG
         )
         await site.start()
         return site
@@ -129,10 +130,10 @@ class LinkPeers:
     ----------
     name : str
         Of this balancer.
-    certificates : Certificates
+    certificates : Certificates of LinkContexts
     """
 
-    def __init__(self, name: str, certificates: Certificates) -> None:
+    def __init__(self, name: str, certificates: Certificates[LinkContexts]) -> None:
         self._name = name
         self._certificates = certificates
         self._session: ClientSession | None = None
@@ -149,7 +150,7 @@ class LinkPeers:
             async with self._session.post(
                 f"https://{at}/{what}",
                 json={"from": self._name, "body": body},
-                ssl=self._certificates.client,
+                ssl=self._certificates.made.client,
                 server_hostname=name,
                 timeout=aiohttp.ClientTimeout(total=timeout_s),
             ) as answer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final
 
 import grpc
 import grpc.aio
@@ -13,9 +13,6 @@ from cluster.settings.coordination import Etcd
 
 MESSAGE_LIMIT_BYTES: Final = 64 * 1024 * 1024
 """Largest answer that is read: gRPC's own limit of 4 MiB is less than what a store may hold."""
-
-Version: TypeAlias = tuple[int, int] | None
-"""What tells a file from another in its place; None without one."""
 
 
 def opened(endpoint: str, settings: Etcd) -> grpc.aio.Channel:
@@ -49,18 +46,6 @@ def opened(endpoint: str, settings: Etcd) -> grpc.aio.Channel:
         )
     )
     return grpc.aio.secure_channel(target, credentials, options)
-
-
-def versions(settings: Etcd) -> list[Version]:
-    """Return what tells the certificates of now from others in the same files."""
-    found: list[Version] = []
-    for file in (settings.ca_file, settings.certificate_file, settings.key_file):
-        try:
-            state = None if file is None else file.stat()
-        except OSError:
-            state = None
-        found.append(None if state is None else (state.st_mtime_ns, state.st_ino))
-    return found
 
 
 def read(file: Path) -> bytes:

@@ -19,6 +19,7 @@ from grpc import StatusCode
 from prometheus_client import Counter
 from pyetcd import etcdrpc
 
+from cluster.certificates import Stamp, stamps
 from cluster.coordination import etcd_channel
 from cluster.coordination.protocol import CoordinationUnavailable
 from cluster.settings.coordination import Etcd
@@ -60,7 +61,7 @@ class Member:
     def __init__(self, endpoint: str, settings: Etcd) -> None:
         self.endpoint = endpoint
         self._settings = settings
-        self._versions = etcd_channel.versions(settings)
+        self._stamps = self._look()
         self._channel = etcd_channel.opened(endpoint, settings)
         self.kv: Any = etcdrpc.KVStub(self._channel)
         self.lease: Any = etcdrpc.LeaseStub(self._channel)
@@ -69,11 +70,15 @@ class Member:
 
     def certificates_changed(self) -> bool:
         """Tell whether files that the connection was opened with were replaced since."""
-        return etcd_channel.versions(self._settings) != self._versions
+        return self._look() != self._stamps
 
     async def close(self) -> None:
         """Let go of the connection; what is under way is cancelled."""
         await self._channel.close()
+
+    def _look(self) -> tuple[Stamp, ...]:
+        settings = self._settings
+        return stamps(settings.ca_file, settings.certificate_file, settings.key_file)
 
 
 class MemberFailed(Exception):

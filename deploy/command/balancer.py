@@ -66,7 +66,7 @@ def command(
 
 async def _serve(settings: Settings, file: Path, name: str, stop: asyncio.Event) -> None:
     from balancer.address import AddressFault
-    from balancer.leadership.certificates import LinkUnusable
+    from balancer.leadership.candidacy import LinkUnusable
     from balancer.main import run as run_balancer
     from deploy import compose
 

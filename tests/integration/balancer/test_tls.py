@@ -16,10 +16,10 @@ from typing import TypeVar
 import pytest
 
 from balancer.main import run
+from cluster.certificates import CertificatesUnusable
 from cluster.coordination.registry import Address
 from cluster.settings import Settings
 from cluster.settings.live import LiveSettings
-from cluster.tls import CertificatesUnusable
 from tests import tools
 from tests.certificates import Authority, Pair
 from tests.integration.balancer.world import (

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from balancer.leadership.certificates import Certificates, LinkUnusable
+from balancer.leadership.certificates import link_certificates
 from balancer.leadership.interfaces import PeerUnavailable
 from balancer.leadership.link import LinkPeers, LinkServer
+from cluster.certificates import CertificatesUnusable
 from cluster.coordination.registry import Address
 from cluster.settings import Link
 from tests.integration.leadership.certificates import Authority
@@ -34,7 +35,7 @@ async def hang(sender: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
 
 @asynccontextmanager
 async def served(link: Link) -> AsyncIterator[Address]:
-    server = LinkServer(Certificates(link), {"echo": echo, "refuse": refuse, "hang": hang})
+    server = LinkServer(link_certificates(link), {"echo": echo, "refuse": refuse, "hang": hang})
     try:
         yield await server.start("127.0.0.1", 0)
     finally:
@@ -44,7 +45,7 @@ async def served(link: Link) -> AsyncIterator[Address]:
 
 @asynccontextmanager
 async def calling(link: Link, name: str = "lb2") -> AsyncIterator[LinkPeers]:
-    peers = LinkPeers(name, Certificates(link))
+    peers = LinkPeers(name, link_certificates(link))
     try:
         yield peers
     finally:
@@ -130,5 +131,5 @@ async def test_certificates_are_read_again_and_nobody_finds_the_link_closed(
 
 def test_a_key_that_does_not_fit_is_named(authority: Authority) -> None:
     link, other = authority.link("lb1"), authority.link("lb2")
-    with pytest.raises(LinkUnusable, match=r"link.key_file .*lb2.key"):
-        Certificates(link.model_copy(update={"key_file": other.key_file}))
+    with pytest.raises(CertificatesUnusable, match=r"link.key_file .*lb2.key"):
+        link_certificates(link.model_copy(update={"key_file": other.key_file}))

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from cluster.certificates import CertificatesUnusable
 from cluster.settings import Tls, TlsMode
-from cluster.tls import LOOK_INTERVAL_S, CertificatesUnusable, ServerTls, server_context
+from cluster.tls import LOOK_INTERVAL_S, ServerTls, server_context
 from tests.certificates import Authority, Pair
 
 
