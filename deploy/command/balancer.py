@@ -56,6 +56,7 @@ def command(
     On several hosts each has one, and one of them leads: it holds the service address.
     """
     if context.invoked_subcommand is not None:
+        options.check_nothing_given(context)
         return
     from deploy.process import serve
 

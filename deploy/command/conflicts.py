@@ -69,9 +69,7 @@ def conflicts(
       atria conflicts choose 1.2.826.0.1.3680043.8.498.1 --newest --reason "sent again with the right image"
     """
     if context.invoked_subcommand is not None:
-        given = [name for name in context.params if _is_typed(context, name)]
-        if given:
-            raise UserError(f"--{given[0].replace('as_', '')} belongs behind {context.invoked_subcommand}")
+        options.check_nothing_given(context)
         return
     found = run(_conflicts(Overrides(config, data).settings(), limit + 1))
     if as_json:
@@ -201,11 +199,6 @@ def _of_digest(rows: Sequence[Row], digest: str) -> Row:
     if len(meant) != 1:
         raise UserError(f"{len(meant)} of {len(rows)} versions have a digest that begins with {digest!r}")
     return meant[0]
-
-
-def _is_typed(context: typer.Context, name: str) -> bool:
-    source = context.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
 
 
 def _state(found: Versions) -> str:

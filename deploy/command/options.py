@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
+from deploy.errors import UserError
+
 _CLUSTER = "Cluster"
 _PEER = "Peer"
+_OF_COMMAND_LINE: Final = "COMMANDLINE"
 
 Config = Annotated[
     Path | None,
@@ -91,3 +94,17 @@ Calling = Annotated[
     str, typer.Option("--calling", metavar="AE", help="AE title to call ourselves.", rich_help_panel=_PEER)
 ]
 Name = Annotated[str, typer.Option("--name", help="Name of the process in the cluster.")]
+
+
+def check_nothing_given(context: typer.Context) -> None:
+    """Refuse options that stand before a sub-command, where it would not see them.
+
+    Raises
+    ------
+    UserError
+        There is one.
+    """
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if source is not None and source.name == _OF_COMMAND_LINE:
+            raise UserError(f"{parameter.opts[0]} belongs behind {context.invoked_subcommand}")

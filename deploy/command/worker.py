@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -26,8 +26,6 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-_OF_COMMAND_LINE: Final = "COMMANDLINE"
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The worker.")]
 Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Workers.")]
@@ -54,7 +52,7 @@ def command(
     With a command, look at the workers that run, drain or restart them.
     """
     if context.invoked_subcommand is not None:
-        _check_nothing_given(context)
+        options.check_nothing_given(context)
         return
     import asyncio
 
@@ -201,15 +199,6 @@ async def _rolling(settings: Settings) -> AsyncIterator[Rolling]:
 
     async with compose.requests(settings) as requests:
         yield Rolling(settings, requests)
-
-
-def _check_nothing_given(context: typer.Context) -> None:
-    """Refuse options that stand before a command: they are those of a worker to be run, and would be lost."""
-    for parameter in context.params:
-        source = context.get_parameter_source(parameter)
-        if source is not None and source.name == _OF_COMMAND_LINE:
-            option = f"--{parameter.replace('_', '-')}"
-            raise UserError(f"{option} stands before `{context.invoked_subcommand}`: put it after it")
 
 
 def _entry(worker: Member) -> dict[str, object]:

@@ -183,11 +183,6 @@ async def test_what_cannot_be_done_is_one_clear_line(cluster: Up, arguments: tup
     assert len(refused.stderr.splitlines()) == 1
 
 
-async def test_an_option_before_the_command_is_refused(cluster: Up) -> None:
-    refused = atria("worker", "--data", cluster.data, "list")
-    assert (refused.returncode, "--data stands before `list`" in refused.stderr) == (2, True)
-
-
 def test_a_drained_worker_does_not_keep_the_cluster_from_ending(tmp_path: Path) -> None:
     with up(tmp_path / "data", "--workers=1") as running:
         worker(running, "drain", "worker-1", "--wait")
