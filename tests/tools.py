@@ -18,7 +18,15 @@ ORTHANC: Final = Path("/usr/sbin/Orthanc")
 _DCMTK_FOLDER: Final = Path("/usr/bin")
 HAPROXY: Final = Path("/usr/sbin/haproxy")
 _ETCD: Final = Path("/usr/bin/etcd")
-_PACKAGES: Final = {"dcmtk": _DCMTK_FOLDER / "storescp", "etcd-server": _ETCD}
+_PACKAGES: Final = {
+    "dcmtk": _DCMTK_FOLDER / "storescp",
+    "etcd-server": _ETCD,
+    # Hosts that are network namespaces:
+    "iproute2": Path("/sbin/ip"),
+    "nftables": Path("/usr/sbin/nft"),
+    "procps": Path("/sbin/sysctl"),
+    "util-linux": Path("/usr/bin/setpriv"),
+}
 _BENCH_PACKAGES: Final = {"orthanc": ORTHANC, "haproxy": HAPROXY}
 _SERVICES: Final = {"etcd-server": "etcd", "orthanc": "orthanc", "haproxy": "haproxy"}
 """What a package starts, and is stopped again."""
