@@ -20,9 +20,9 @@ from balancer.leadership.promises import Wish
 from balancer.leadership.rounds import Rounds
 from balancer.leadership.seat import Seat
 from balancer.leadership.stance import RENEWERS, Role, Stance
-from balancer.leadership.store import follow
 from balancer.leadership.tenure import ELECTION, Tenure
 from balancer.leadership.view import View
+from cluster.coordination.following import follow, sightings
 from cluster.coordination.protocol import Coordination, CoordinationUnavailable, Snapshot
 from cluster.coordination.registry import Registry
 from cluster.proxy_protocol import Endpoint
@@ -216,13 +216,12 @@ class Leadership:
         }
 
     async def _follow_leader(self) -> None:
-        async for found in follow(self._outside.coordination, ELECTION, self._beat_s):
-            if found is None:
-                self._view.away_since = (
-                    self._now() if self._view.away_since is None else self._view.away_since
-                )
-            else:
+        coordination = self._outside.coordination
+        async for found in sightings(coordination, ELECTION, longest_pause_s=self._beat_s):
+            if found is not None:
                 self._view.away_since = None
+            elif self._view.away_since is None:
+                self._view.away_since = self._now()
             self._view.leader = found
             self._heed(found)
             self._view.changed.set()
@@ -239,9 +238,7 @@ class Leadership:
             self._seat.changed()
 
     async def _follow_list(self) -> None:
-        async for found in follow(self._outside.coordination, KEY, self._beat_s):
-            if found is None:
-                continue
+        async for found in follow(self._outside.coordination, KEY, longest_pause_s=self._beat_s):
             try:
                 if (entry := found.entries.get(KEY)) is not None:
                     self._stance.learn(Known.of_entry(entry))

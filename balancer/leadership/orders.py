@@ -15,7 +15,7 @@ from typing import Final
 
 import structlog
 
-from balancer.leadership.store import follow as follow_keys
+from cluster.coordination import following
 from cluster.coordination.protocol import Coordination, CoordinationUnavailable, Lease, LeaseLost
 
 log = structlog.get_logger()
@@ -38,14 +38,12 @@ async def follow(
     obey : callable
         Hands over to a balancer, or to any (None), and returns why it did not.
     pause_s : float
-        How long to wait before the store is asked again when it was away.
+        How long to wait, at most, before the store is asked again when it was away.
     leads : callable
         Whether this balancer does.
     """
     seen: set[str] = set()
-    async for found in follow_keys(coordination, PREFIX, pause_s):
-        if found is None:
-            continue
+    async for found in following.follow(coordination, PREFIX, longest_pause_s=pause_s):
         news = [key for key in found.entries if not key.endswith(ANSWER) and key not in seen]
         seen = {key for key in found.entries if not key.endswith(ANSWER)}
         for key in news:

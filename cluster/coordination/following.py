@@ -22,9 +22,12 @@ log = structlog.get_logger()
 
 _FIRST_PAUSE_S: Final = 0.1
 _LONGEST_PAUSE_S: Final = 2.0
+"""Between two tries while the store is away, where the caller wants no other."""
 
 
-async def follow(coordination: Coordination, prefix: str) -> AsyncGenerator[Snapshot]:
+async def follow(
+    coordination: Coordination, prefix: str, *, longest_pause_s: float = _LONGEST_PAUSE_S
+) -> AsyncGenerator[Snapshot]:
     """Yield the present state at once, then the state after each change.
 
     Neither ends nor raises while the store is away: it says so in the log, once for each outage, tries
@@ -35,14 +38,18 @@ async def follow(coordination: Coordination, prefix: str) -> AsyncGenerator[Snap
     coordination : Coordination
     prefix : str
         What the keys begin with.
+    longest_pause_s : float
+        How long nobody is asked, at most, while the store is away, in seconds.
     """
-    async with aclosing(sightings(coordination, prefix)) as seen:
+    async with aclosing(sightings(coordination, prefix, longest_pause_s=longest_pause_s)) as seen:
         async for snapshot in seen:
             if snapshot is not None:
                 yield snapshot
 
 
-async def sightings(coordination: Coordination, prefix: str) -> AsyncGenerator[Snapshot | None]:
+async def sightings(
+    coordination: Coordination, prefix: str, *, longest_pause_s: float = _LONGEST_PAUSE_S
+) -> AsyncGenerator[Snapshot | None]:
     """Do what `follow` does, and yield None besides when the store goes out of sight."""
     pause_s = _FIRST_PAUSE_S
     away = False
@@ -60,7 +67,7 @@ async def sightings(coordination: Coordination, prefix: str) -> AsyncGenerator[S
                 away = True
                 yield None
             await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+            pause_s = min(2 * pause_s, longest_pause_s)
 
 
 async def _until_it_is_away(coordination: Coordination, prefix: str) -> AsyncGenerator[Snapshot]:

@@ -56,7 +56,7 @@ ALL: Final = (
         _STANCE,
         "max(asking.began + self._lease_s, self.until)",
         "now + self._lease_s",
-        30,
+        410,
     ),
     _one(
         "a_taker_does_not_wait",
