@@ -13,6 +13,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from cluster.settings import Link
+
 
 @dataclass(frozen=True, slots=True)
 class Pair:
@@ -56,6 +58,13 @@ class Authority:
             )
         )
         return pair
+
+    def link(self, name: str, *, port: int = 0) -> Link:
+        """Sign a certificate for a balancer, and return the settings of its link."""
+        pair = self.pair(name)
+        return Link(
+            port=port, certificate_file=pair.certificate_file, key_file=pair.key_file, ca_file=self.file
+        )
 
     def client_context(self, pair: Pair | None = None) -> ssl.SSLContext:
         """Return a caller's context that trusts this authority, with a certificate of its own or none."""

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,7 +19,7 @@ from cluster.settings_store.coordinated import CoordinatedSettings
 from cluster.settings_store.protocol import Change, SettingsStore
 from deploy import settings_history
 from deploy.settings_file import FileSettings
-from tests.etcd import EtcdCluster, running_cluster
+from tests.etcd import EtcdCluster
 
 FIRST = {"limits": {"associations": 7}, "peers": [{"ae_title": "CT"}]}
 TEXT = '# ours\n[limits]\nassociations = 7\n[[peers]]\nae_title = "CT"\n'
@@ -28,19 +28,13 @@ Views = tuple[SettingsStore, SettingsStore]
 """Two processes' views of one cluster's settings, which are `FIRST`."""
 
 
-@pytest.fixture(scope="module")
-def etcd() -> Iterator[EtcdCluster]:
-    with running_cluster(1) as cluster:
-        yield cluster
-
-
 @pytest.fixture(params=["file", "memory", "etcd"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | Etcd | None:
     """A file, keys in etcd, or None for in memory."""
     if request.param == "memory":
         return None
     if request.param == "etcd":
-        return cast("EtcdCluster", request.getfixturevalue("etcd")).settings()
+        return cast("EtcdCluster", request.getfixturevalue("etcd_for_all")).settings()
     file = tmp_path / "atria.toml"
     file.write_text(TEXT)
     (tmp_path / "data").mkdir()

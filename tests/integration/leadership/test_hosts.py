@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from tests import tools
+from tests.certificates import Authority
 from tests.integration.address.network import PORT, Host, Network, missing, network
 from tests.integration.balancer.world import A_ASSOCIATE_AC, Caller, pdu
-from tests.integration.leadership.certificates import Authority
 
 LEASE_S = 3.0
 

@@ -16,7 +16,7 @@ from balancer.leadership.link import LinkPeers, LinkServer
 from cluster.certificates import CertificatesUnusable
 from cluster.coordination.registry import Address
 from cluster.settings import Link
-from tests.integration.leadership.certificates import Authority
+from tests.certificates import Authority
 
 TIMEOUT_S = 5.0
 
@@ -69,7 +69,7 @@ async def test_who_answers_under_another_name_is_not_asked(authority: Authority)
 
 
 async def test_who_calls_under_another_name_is_refused(authority: Authority) -> None:
-    link = authority.link("lb2", certified_as="lb4")
+    link = authority.link("lb4")
     async with served(authority.link("lb1")) as at, calling(link) as peers:
         with pytest.raises(PeerUnavailable, match="does not name you so"):
             await peers.call("lb1", at, "echo", {}, TIMEOUT_S)
@@ -77,7 +77,7 @@ async def test_who_calls_under_another_name_is_refused(authority: Authority) -> 
 
 async def test_a_certificate_of_others_is_none(authority: Authority, tmp_path: Path) -> None:
     (tmp_path / "others").mkdir()
-    stranger = Authority(tmp_path / "others").link("lb2").model_copy(update={"ca_file": authority.ca_file})
+    stranger = Authority(tmp_path / "others").link("lb2").model_copy(update={"ca_file": authority.file})
     async with served(authority.link("lb1")) as at, calling(stranger) as peers:
         with pytest.raises(PeerUnavailable):
             await peers.call("lb1", at, "echo", {}, TIMEOUT_S)

@@ -16,8 +16,8 @@ import pytest
 from cluster.coordination.registry import Address
 from deploy.pages import NoPage, fetch
 from deploy.server import free_port
+from tests.certificates import Authority
 from tests.etcd import EtcdCluster, own_cluster
-from tests.integration.leadership.certificates import Authority
 
 LEASE_S = 3.0
 START_S = 40.0
