@@ -24,7 +24,7 @@ from tests.integration.balancer.world import (
     world,
 )
 
-CEILING = 100
+CEILING = 50
 AT_ONCE = 50
 FLOODER = "127.0.0.2"
 CLIENT_HELLO_BEGINS = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
@@ -158,7 +158,7 @@ async def unharmed(
 
 def many() -> int:
     """Return how many a flood has: fewer on the loop that no balancer runs on."""
-    return 2000 if isinstance(asyncio.get_running_loop(), uvloop.Loop) else 400
+    return 800 if isinstance(asyncio.get_running_loop(), uvloop.Loop) else 400
 
 
 def connections(here: World) -> int:
