@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
     from cluster.coordination.registry import Registry
     from cluster.coordination.requests import Requests
-    from cluster.dicom.acceptor import IPAddress, Upgrade
+    from cluster.dicom.acceptor import IPAddress
+    from cluster.dicom.preface import Upgrade
     from cluster.settings import Settings
     from cluster.settings.live import LiveSettings
     from storage_node.grid.grid import Grid

@@ -8,13 +8,14 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 from cluster.dicom import uids
-from cluster.dicom.acceptor import Acceptor, IPAddress, Preface
+from cluster.dicom.acceptor import Acceptor, IPAddress
 from cluster.dicom.associate import AssociateRQ, ProposedItem, UserInformation
 from cluster.dicom.association import Association, Message
 from cluster.dicom.command_set import CommandSet
 from cluster.dicom.faults import AssociationEnded
 from cluster.dicom.limits import UpperLayerLimits
 from cluster.dicom.negotiation import AcceptancePolicy
+from cluster.dicom.preface import Preface
 from cluster.dicom.requestor import ProposedContext, connect
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
