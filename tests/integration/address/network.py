@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import json
-import os
-import shutil
 import signal
 import socket
-import subprocess
 import sys
-import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
-from ipaddress import ip_address
-from pathlib import Path
+from ipaddress import ip_address, ip_interface
 from typing import Final, TypeVar
 
+from chaos.hosts import network as hosts
+from chaos.hosts.namespace import Namespace, why_not
 from cluster.proxy_protocol import IPAddress
 
 PORT: Final = 11112
-INTERFACE: Final = "eth0"
-_CLONE_NEWNET: Final = 0x4000_0000
+INTERFACE: Final = hosts.INTERFACE
 T = TypeVar("T")
 
 
@@ -31,30 +26,20 @@ T = TypeVar("T")
 class Host:
     """A network namespace with an interface of its own."""
 
-    namespace: str
+    within: Namespace
     address: IPAddress
 
+    @property
+    def namespace(self) -> str:
+        return self.within.name
+
     def run(self, *command: str) -> str:
-        return _run("ip", "netns", "exec", self.namespace, *command)
+        return self.within.run(*command)
 
     def inside(self, act: Callable[[], T]) -> T:
-        """Call a function in a thread that is in this host: a socket that it opens stays there."""
-        found: list[T] = []
-        faults: list[BaseException] = []
-
-        def enter() -> None:
-            try:
-                _enter(self.namespace)
-                found.append(act())
-            except BaseException as error:
-                faults.append(error)
-
-        thread = threading.Thread(target=enter)
-        thread.start()
-        thread.join()
-        if faults:
-            raise faults[0]
-        return found[0]
+        """Call a function with this thread in this host: a socket that it opens stays there."""
+        with self.within.entered():
+            return act()
 
     @property
     def link_layer_address(self) -> str:
@@ -149,56 +134,21 @@ async def balancer(network: Network, host: Host, *before: str) -> AsyncIterator[
 
 def missing() -> str | None:
     """Return why there can be no such network here, or None."""
-    if os.geteuid() != 0:
-        return "needs root, for network namespaces"
-    for program in ("ip", "nft"):
-        if shutil.which(program) is None:
-            return f"needs {program}"
-    probe = f"adr{os.getpid()}-probe"
-    made = subprocess.run(["ip", "netns", "add", probe], capture_output=True, text=True, check=False)
-    if made.returncode:
-        return f"needs network namespaces: {made.stderr.strip()}"
-    _run("ip", "netns", "del", probe)
-    return None
+    return why_not(("ip", "nft", "setpriv", "sysctl"))
 
 
 @contextlib.contextmanager
 def network(version: int) -> Iterator[Network]:
     """Make hosts, and remove them."""
-    prefix = f"adr{os.getpid()}"
-    net = "10.9.0.{}" if version == 4 else "fd09::{}"
+    net, length = ("10.9.0.{}", 24) if version == 4 else ("fd09::{}", 64)
     names = ("client", "one", "two", "three")
-    hosts = [Host(f"{prefix}-{name}", ip_address(net.format(i + 1))) for i, name in enumerate(names)]
-    bridge = f"{prefix}-bridge"
+    addresses = {
+        name: ip_interface(f"{net.format(number)}/{length}") for number, name in enumerate(names, start=1)
+    }
+    made = hosts.Network(addresses)
     try:
-        _run("ip", "netns", "add", bridge)
-        _run("ip", "-n", bridge, "link", "add", "br0", "type", "bridge")
-        _run("ip", "-n", bridge, "link", "set", "br0", "up")
-        for host, name in zip(hosts, names, strict=True):
-            _join(host, bridge, name, 24 if version == 4 else 64)
-        yield Network(ip_address(net.format(100)), hosts[0], (hosts[1], hosts[2], hosts[3]))
+        made.make()
+        client, *others = (Host(made[name], address.ip) for name, address in addresses.items())
+        yield Network(ip_address(net.format(100)), client, (others[0], others[1], others[2]))
     finally:
-        for namespace in (bridge, *(host.namespace for host in hosts)):
-            subprocess.run(["ip", "netns", "del", namespace], capture_output=True, check=False)
-
-
-def _join(host: Host, bridge: str, port: str, prefix_length: int) -> None:
-    at = ("ip", "-n", host.namespace)
-    _run("ip", "netns", "add", host.namespace)
-    _run(*at, "link", "add", INTERFACE, "type", "veth", "peer", "name", port, "netns", bridge)
-    _run("ip", "-n", bridge, "link", "set", port, "master", "br0", "up")
-    _run(*at, "link", "set", "lo", "up")
-    _run(*at, "link", "set", INTERFACE, "up")
-    nodad = ["nodad"] if host.address.version == 6 else []
-    _run(*at, "addr", "add", f"{host.address}/{prefix_length}", "dev", INTERFACE, *nodad)
-
-
-def _enter(namespace: str) -> None:
-    with Path(f"/run/netns/{namespace}").open() as there:
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.setns(there.fileno(), _CLONE_NEWNET):
-            raise OSError(ctypes.get_errno(), f"{namespace} cannot be entered")
-
-
-def _run(*command: str) -> str:
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        made.remove()

@@ -52,8 +52,7 @@ async def _held(there: Balancer, for_s: float) -> float:
     return until
 
 
-@pytest.mark.parametrize("lease_s", [2.0, 3.0])
-@pytest.mark.parametrize("how", ["killed", "stopped"])
+@pytest.mark.parametrize(("how", "lease_s"), [("killed", 2.0), ("stopped", 3.0)])
 async def test_the_address_goes_in_time_without_its_process(net: Network, how: str, lease_s: float) -> None:
     host = net.hosts[0]
     async with balancer(net, host) as there:

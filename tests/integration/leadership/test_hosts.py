@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from chaos.hosts.namespace import NetworkFailed
 from tests import tools
 from tests.certificates import Authority
 from tests.integration.address.network import PORT, Host, Network, missing, network
@@ -127,7 +127,7 @@ def role(place: Place, host: Host) -> str:
     ask = f"import urllib.request as r; print(r.urlopen({page!r}).read().decode())"
     try:
         return str(json.loads(host.run(sys.executable, "-c", ask))["leadership"]["role"])
-    except subprocess.CalledProcessError:
+    except NetworkFailed:
         return "away"
 
 
