@@ -10,11 +10,12 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from chaos.hosts.namespace import NetworkFailed
 from tests import tools
 from tests.certificates import Authority
 from tests.integration.address.network import PORT, Host, Network, missing, network
@@ -121,26 +122,31 @@ def config(folder: Path, name: str, host: Host, net: Network, authority: Authori
     )
 
 
-def role(place: Place, host: Host) -> str:
-    """Ask a balancer's status page, from its host."""
-    page = f"http://{host.address}:8112/status"
-    ask = f"import urllib.request as r; print(r.urlopen({page!r}).read().decode())"
+def status(host: Host) -> dict[str, Any]:
+    """Return what a balancer's status page says of who leads; nothing where there is no page yet."""
+    page = HTTPConnection(str(host.address), 8112, timeout=2)
     try:
-        return str(json.loads(host.run(sys.executable, "-c", ask))["leadership"]["role"])
-    except NetworkFailed:
-        return "away"
+        host.inside(page.connect)
+        page.request("GET", "/status")
+        return json.loads(page.getresponse().read())["leadership"]  # type: ignore[no-any-return]
+    except OSError:
+        return {}
+    finally:
+        page.close()
 
 
 async def ready(place: Place) -> tuple[str, str]:
     """Wait until one leads, and the other stands by in the list; return their names in that order."""
     leader = await place.held()
-    other = "lb2" if leader == "lb1" else "lb1"
+    names = ("lb1", "lb2")
     async with asyncio.timeout(40):
         while True:
-            _, said = await place.command(place.net.hosts[0], "list", "--json")
-            roles = {role(place, host) for host in place.net.hosts[:2]}
-            if roles == {"leading", "standby"} and sum(one["listed"] for one in json.loads(said)) == 2:
+            said = dict(zip(names, map(status, place.net.hosts), strict=False))
+            other = names[1 - names.index(leader)]
+            roles = {name: one.get("role") for name, one in said.items()}
+            if roles == {leader: "leading", other: "standby"} and len(said[other]["balancers"]) == 2:
                 return leader, other
+            await asyncio.sleep(0.05)
 
 
 async def call(place: Place) -> Caller:
