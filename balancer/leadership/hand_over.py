@@ -32,7 +32,10 @@ from cluster.proxy_protocol import Endpoint, IPAddress
 log = structlog.get_logger()
 
 ANSWER_TIMEOUT_S: Final = 2.0
-"""How long the taker may need to prepare, or to take."""
+"""How long the taker may need to take, or for anything that nobody waits for."""
+PREPARING: Final = 1 / 3
+"""Of a lease: how long the taker may need to prepare. Nothing is renewed meanwhile, and a taker that gives no
+answer must not cost the giver its lease."""
 PREPARED_LEASES: Final = 4
 """For how many leases it stays prepared: longer than it waits for a giver that says nothing."""
 LOST_GIVER_ASKED: Final = 9
@@ -90,35 +93,32 @@ class HandOver:
 
     async def give(self, to: str) -> str | None:
         """Let another lead. Return why it was refused, or None; it is logged what became of it."""
-        async with self._store:
-            why = await self._give(to)
+        at = self._link_of(to)
+        if self._peers is None or at is None:
+            why: str | None = (
+                f"there is no link to {to}: give both balancers certificates (link.certificate_file)"
+            )
+        else:
+            async with self._store:
+                why = await self._give(to, at)
+            if why is not None:  # the lease is renewed meanwhile
+                await self._tell(to, at, "abandon", {})
         if why is None:
             log.info("leader.handed_over", to=to)
         else:
             log.warning("leader.not_handed_over", to=to, why=why)
         return why
 
-    async def _give(self, to: str) -> str | None:
-        known, at = self._stance.known, self._link_of(to)
-        if self._tenure.term is None or known is None:
-            return "this balancer does not lead by a lease: is etcd away?"
-        if self._peers is None or at is None:
-            return f"there is no link to {to}: give both balancers certificates (link.certificate_file)"
-        try:
-            ready = await self._peers.call(
-                to, at, "prepare", {"known": known.to_json(), "lease_s": self._lease_s}, ANSWER_TIMEOUT_S
-            )
-            if why := ready.get("why"):
-                return f"{to} {why}"
-            lease = Lease(int(ready["lease"]), self._lease_s, 0.0)
-        except (PeerUnavailable, KeyError, ValueError, TypeError) as error:
-            await self._tell(to, at, "abandon", {})
-            return f"{to} gives no answer: {error}"
+    async def _give(self, to: str, at: Address) -> str | None:
+        if why := await self._renew():
+            return why
+        lease = await self._prepare(to, at)
+        if isinstance(lease, str):
+            return lease
         if not self._stance.give(self._now()):
             return "this balancer leads no more"
         token = await self._give_term(to, lease)
         if token is None:
-            await self._tell(to, at, "abandon", {})
             return (
                 "the term could not be given away: this balancer goes on"
                 if self._leads
@@ -129,6 +129,34 @@ class HandOver:
             log.warning("leader.not_told", to=to, what="it takes the address one lease later by itself")
         await self._after_giving()
         return None
+
+    async def _renew(self) -> str | None:
+        """Have a whole lease ahead, or tell why not."""
+        if self._tenure.term is None:
+            return "this balancer does not lead by a lease: is etcd away?"
+        try:
+            leads = self._stance.renewed(await self._tenure.renew(), self._now())
+        except (LeaseLost, CoordinationUnavailable) as error:
+            return f"the lease was not renewed: {error}"
+        self._seat.changed()
+        return None if leads else "this balancer leads no more"
+
+    async def _prepare(self, to: str, at: Address) -> Lease | str:
+        """Have another be ready, and return its lease, or why not.
+
+        Nothing is renewed in between: so that lease lasts longer than this balancer holds the address.
+        """
+        assert self._peers is not None
+        assert self._stance.known is not None
+        body = {"known": self._stance.known.to_json(), "lease_s": self._lease_s}
+        timeout_s = min(ANSWER_TIMEOUT_S, PREPARING * self._lease_s)
+        try:
+            ready = await self._peers.call(to, at, "prepare", body, timeout_s)
+            if why := ready.get("why"):
+                return f"{to} {why}"
+            return Lease(int(ready["lease"]), self._lease_s, 0.0)
+        except (PeerUnavailable, KeyError, ValueError, TypeError) as error:
+            return f"{to} gives no answer: {error}"
 
     @property
     def _leads(self) -> bool:

@@ -18,7 +18,8 @@ SOON_S = LEASE_S + 2.5
 
 
 async def begin(world: World) -> tuple[Host, Host]:
-    """Have lb1 lead, and lb2 stand by."""
+    """Have lb1 lead, and lb2 stand by; no message takes seconds."""
+    world.hiccups = 0.0
     giver, taker = world.hosts.values()
     giver.start()
     await asyncio.sleep(LEASE_S)
@@ -109,3 +110,23 @@ def test_the_link_or_the_store_may_be_cut_at_any_moment(delay_s: float) -> None:
     for seed, cut in enumerate((link, answers, store_of_giver, store_of_taker)):
         violation, _ = interrupted(seed, cut)
         assert not violation, violation
+
+
+@pytest.mark.parametrize("how_often", [1, 3])
+def test_a_taker_that_gives_no_answer_does_not_cost_the_giver_the_address(how_often: int) -> None:
+    async def body(world: World) -> str:
+        giver, taker = await begin(world)
+        taker.stop()
+        for _ in range(how_often):
+            work = hand_over(world, giver)
+            while not work.done():
+                if not world.holders():
+                    return f"nobody holds the address at {world.loop.time():.3f}"
+                await asyncio.sleep(0.01)
+            assert "gives no answer" in (work.result() or "")
+        await asyncio.sleep(LEASE_S)
+        return "" if world.holders() == ["lb1"] else f"{world.holders()} hold it"
+
+    for seed in range(10):
+        world, violation = play(NAMES, seed, body)
+        assert violation == "", "\n".join((*world.trace, f"seed {seed}: {violation}"))

@@ -41,6 +41,8 @@ class World:
     ----------
     violations : list of str
         Moments in which two kernels had the address.
+    hiccups : float
+        How many of the messages to and from the store take seconds.
     """
 
     def __init__(self, loop: StoppableLoop, names: Sequence[str], seed: int) -> None:
@@ -50,6 +52,7 @@ class World:
         self.whole_seconds = bool(seed % 2)
         self.violations: list[str] = []
         self.trace: list[str] = []
+        self.hiccups = 0.005
         self.announced: dict[str, Member] = {}
         self.appeared = asyncio.Event()
         self.hosts = {name: Host(self, name, seed) for name in names}
@@ -318,7 +321,7 @@ class _Store:
 
     async def _pass(self) -> None:
         await self._world.travel()
-        if self._world.random.random() < 0.005:
+        if self._world.random.random() < self._world.hiccups:
             await asyncio.sleep(self._world.random.uniform(0, 5))
         if not self._host.reaches_store:
             await asyncio.get_running_loop().create_future()
