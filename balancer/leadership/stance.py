@@ -238,7 +238,7 @@ class Stance:
         self.learn(wish.known)
         if why := self._refusal(wish, now):
             return Reply(False, why)
-        if self.role in (Role.ASKING, Role.PREPARED):
+        if self.role is Role.ASKING or (self.role is Role.PREPARED and not wish.holds):
             self._move(Role.STANDBY)
         self.promise = Promise(wish.name, now + self._lease_s)
         return Reply(True)

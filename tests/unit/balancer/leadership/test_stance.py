@@ -246,8 +246,16 @@ def test_who_is_prepared_is_given_the_term_only_in_time_and_promises_to_the_give
     assert not late.given(15.0, 12.0)
     back = standby()
     assert back.prepare("lb2", 0.0, 12.0) is None
-    assert back.asked(wish("lb2", holds=True), 1.0).promised
+    assert back.asked(wish("lb2"), 1.0).promised
     assert not back.given(4.0, 1.1)
+
+
+def test_who_is_prepared_stays_so_when_it_promises_a_giver_that_holds() -> None:
+    """One whose renewal is late asks while it hands over; it renews nothing from when it gives the term."""
+    stance = standby()
+    assert stance.prepare("lb2", 0.0, 12.0) is None
+    assert stance.asked(wish("lb2", holds=True), 1.0).promised
+    assert stance.given(4.0, 1.1)
 
 
 def test_who_has_promised_the_giver_can_be_given_the_term_and_others_cannot() -> None:
