@@ -81,9 +81,14 @@ class KernelDetour:
 
         When those of the other host have ended, or the host has: they are reset, rather than left to wait.
         """
-        if self._is_there:
+        if not self._is_there:
+            return
+        self._is_there = False  # one that begins meanwhile is there after this
+        try:
             await self._do(lambda: nft.run(nft.removal(TABLE)))
-            self._is_there = False
+        except AddressFault:
+            self._is_there = True
+            raise
 
     def _do(self, change: Callable[[], None]) -> asyncio.Future[None]:
         return asyncio.get_running_loop().run_in_executor(self._kernel, change)

@@ -263,7 +263,8 @@ class HandOver:
             await asyncio.sleep(self._lease_s / 3)
             if self._seat.is_parked and not self._flows():
                 await self._seat.unpark()
-                log.info("leader.unparked")
+                if not self._seat.is_parked:
+                    log.info("leader.unparked")
             if self.detour_to is None or self._stance.prepared_by(self._now()):
                 failed = 0
                 continue
@@ -273,11 +274,17 @@ class HandOver:
                 await self.end_detour()
 
     async def end_detour(self) -> None:
-        """Send nothing on any more."""
-        if self.detour_to is not None:
-            log.info("leader.detour_ends", to=self.detour_to)
-            self.detour_to = None
+        """Send nothing on any more. Where the kernel refuses, it is tried again (`watch_flows`)."""
+        to, self.detour_to = self.detour_to, None
+        if to is None:
+            return
+        try:
             await self._detour.end()
+        except AddressFault as error:
+            log.warning("leader.detour_not_ended", to=to, why=str(error))
+            self.detour_to = to if self.detour_to is None else self.detour_to
+        else:
+            log.info("leader.detour_ended", to=to)
 
     async def _flows_of(self, name: str) -> int | None:
         at = self._link_of(name)

@@ -92,11 +92,12 @@ class Seat:
                 await self._drop()
 
     async def unpark(self) -> None:
-        """Serve flows of a former time of leading no more."""
+        """Serve flows of a former time of leading no more. Where the kernel refuses, it stays parked."""
         async with self._kernel:
-            if self.is_parked:
-                await self._address.unpark()
-                self.is_parked = False
+            try:
+                await self._unpark()
+            except AddressFault as error:
+                self._failed(error)
 
     async def close(self) -> None:
         """Have nothing of the address any more."""
@@ -110,11 +111,12 @@ class Seat:
             return
         try:
             await self._address.hold(until)
+            await self._unpark()
         except AddressFault as error:
-            FAULTS.inc()
+            self._failed(error)
             self.fault = str(error)
-            log.warning("leader.address_fault", why=str(error))
             self._stance.let_go()
+            self._shown = until  # it may be there all the same: then it is dropped
             return
         self.fault = None
         if self._shown is None:
@@ -123,9 +125,6 @@ class Seat:
             LEADS.set(1)
             log.info("leader.took", role=self._stance.role.value, until_s=round(until - self._now(), 3))
         self._shown = until
-        if self.is_parked:
-            await self._address.unpark()
-            self.is_parked = False
 
     async def _drop(self) -> None:
         if self._shown is None:
@@ -133,9 +132,17 @@ class Seat:
         try:
             await self._address.drop()
         except AddressFault as error:  # the kernel drops it at its time
-            FAULTS.inc()
-            log.warning("leader.address_fault", why=str(error))
+            self._failed(error)
         self._gone()
+
+    async def _unpark(self) -> None:
+        if self.is_parked:
+            await self._address.unpark()
+            self.is_parked = False
+
+    def _failed(self, error: AddressFault) -> None:
+        FAULTS.inc()
+        log.warning("leader.address_fault", why=str(error))
 
     def _gone(self) -> None:
         if self._shown is not None:

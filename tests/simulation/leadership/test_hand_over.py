@@ -130,3 +130,39 @@ def test_a_taker_that_gives_no_answer_does_not_cost_the_giver_the_address(how_of
     for seed in range(10):
         world, violation = play(NAMES, seed, body)
         assert violation == "", "\n".join((*world.trace, f"seed {seed}: {violation}"))
+
+
+def test_a_kernel_that_refuses_to_tidy_up_ends_no_balancer_and_is_asked_again() -> None:
+    async def body(world: World) -> str:
+        giver, taker = await begin(world)
+        giver.kernel.refuses, taker.kernel.refuses = {"unpark"}, {"end"}
+        assert await hand_over(world, giver) is None
+        await asyncio.sleep(2 * LEASE_S)
+        assert taker.leadership is not None
+        assert giver.kernel.is_parked
+        assert taker.leadership.status()["detour_to"] == "lb1"
+        giver.kernel.refuses, taker.kernel.refuses = set(), set()
+        await asyncio.sleep(LEASE_S)
+        assert not giver.kernel.is_parked
+        assert taker.leadership.status()["detour_to"] is None
+        return "" if giver.is_up and world.holders() == ["lb2"] else f"{world.holders()} hold it"
+
+    assert play(NAMES, 0, body)[1] == ""
+
+
+def test_an_address_that_is_held_in_part_only_is_dropped_before_another_takes_it() -> None:
+    async def body(world: World) -> str:
+        giver, taker = await begin(world)
+        giver.kernel.refuses = {"unpark"}
+        assert await hand_over(world, giver) is None
+        assert taker.leadership is not None
+        assert taker.life is not None
+        back = taker.leadership.hand_over("lb1")
+        await world.loop.create_task(back, context=taker.life.context.copy())
+        await asyncio.sleep(LEASE_S)
+        if world.violations:
+            return world.violations[0]
+        return "" if world.holders() == ["lb2"] else f"{world.holders()} hold it"
+
+    for seed in range(4):
+        assert play(NAMES, seed, body)[1] == ""

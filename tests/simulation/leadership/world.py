@@ -6,13 +6,13 @@ import asyncio
 import contextvars
 import json
 import math
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from random import Random
 from typing import Any, Final, TypeVar
 
-from balancer.address.absent import NoDetour
+from balancer.address.faults import AddressFault
 from balancer.leadership.interfaces import PeerUnavailable
 from balancer.leadership.leadership import Leadership, Outside
 from cluster.coordination.memory import MemoryCoordination
@@ -25,6 +25,7 @@ from cluster.coordination.protocol import (
     Term,
 )
 from cluster.coordination.registry import Address, Announcement, Kind, Member
+from cluster.proxy_protocol import Endpoint, IPAddress
 from tests.simulation.leadership.loop import LIFE, Life, StoppableLoop
 
 T = TypeVar("T")
@@ -89,19 +90,27 @@ class World:
 
 
 class Kernel:
-    """A host's kernel: it drops the address by itself, and is there when the process is not."""
+    """A host's kernel: it drops the address by itself, and is there when the process is not.
+
+    Attributes
+    ----------
+    refuses : set of str
+        Requests that it does not carry out, by the name of the method.
+    """
 
     def __init__(self, world: World, host: Host) -> None:
         self._world = world
         self._host = host
         self._ends_at = 0.0
         self.is_parked = False
+        self.refuses: set[str] = set()
 
     @property
     def has_it(self) -> bool:
         return self._world.loop.time() < self._ends_at
 
     async def hold(self, until: float) -> None:
+        self._check("hold")
         await self._host.step()
         left_s = until - self._world.loop.time()
         if self._world.whole_seconds:
@@ -127,7 +136,18 @@ class Kernel:
         await asyncio.sleep(0.0005)
 
     async def unpark(self) -> None:
+        self._check("unpark")
         self.is_parked = False
+
+    async def begin(self, towards: IPAddress, own: Collection[Endpoint]) -> None:
+        self._check("begin")
+
+    async def end(self) -> None:
+        self._check("end")
+
+    def _check(self, what: str) -> None:
+        if what in self.refuses:
+            raise AddressFault(f"the kernel refuses to {what}")
 
 
 class Host:
@@ -222,7 +242,7 @@ class Host:
                 _Members(self._world),
                 self,
                 self.kernel,
-                NoDetour(),
+                self.kernel,
                 _Link(self._world, self),
                 tuple,
             ),

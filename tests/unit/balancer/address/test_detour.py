@@ -82,6 +82,22 @@ async def test_a_detour_whose_beginning_nobody_waits_for_is_ended_after_it(
     assert len(scripts) == 2
 
 
+async def test_a_detour_that_begins_while_a_former_one_ends_is_ended_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scripts: list[str] = []
+    monkeypatch.setattr(nft, "run", scripts.append)
+    monkeypatch.setattr(netlink, "route", lambda towards: Route("eth0", is_on_link=True, is_local=False))
+    detour = KernelDetour(FRONT)
+    await detour.begin(ip_address("192.0.2.2"), [])
+    ending = asyncio.create_task(detour.end())
+    beginning = asyncio.create_task(detour.begin(ip_address("192.0.2.3"), []))
+    await asyncio.gather(ending, beginning)
+    assert "fwd ip to 192.0.2.3" in scripts[-1]
+    await detour.end()
+    assert scripts[-1] == nft.removal("netdev atria_detour")
+
+
 async def test_without_a_service_address_nothing_is_touched(monkeypatch: pytest.MonkeyPatch) -> None:
     def touched(*_: object) -> None:
         raise AssertionError
