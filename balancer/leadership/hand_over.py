@@ -125,10 +125,12 @@ class HandOver:
                 else "the term is over"
             )
         await self._seat.park()
-        if not await self._tell(to, at, "take", {"token": token}):
+        answer = await self._tell(to, at, "take", {"token": token})
+        if answer is None:
             log.warning("leader.not_told", to=to, what="it takes the address one lease later by itself")
         await self._after_giving()
-        return None
+        refused = answer is not None and answer.get("taken") is not True
+        return f"{to} did not take the address: its log says why" if refused else None
 
     async def _renew(self) -> str | None:
         """Have a whole lease ahead, or tell why not."""
@@ -308,13 +310,14 @@ class HandOver:
         self._given_at = None
         await self.end_detour()
 
-    async def _tell(self, to: str, at: Address, what: str, body: Mapping[str, Any]) -> bool:
+    async def _tell(
+        self, to: str, at: Address, what: str, body: Mapping[str, Any]
+    ) -> Mapping[str, Any] | None:
         assert self._peers is not None
         try:
-            await self._peers.call(to, at, what, body, ANSWER_TIMEOUT_S)
+            return await self._peers.call(to, at, what, body, ANSWER_TIMEOUT_S)
         except PeerUnavailable:
-            return False
-        return True
+            return None
 
     def _link_of(self, name: str) -> Address | None:
         return self._stance.known.links.get(name) if self._stance.known is not None else None

@@ -35,6 +35,9 @@ grants 2. With three beats a store that takes a second to answer would cost the 
 PATIENCE: Final = 1 / 12
 """Of a lease: how late a renewal by the store may be before the other balancers are asked."""
 
+RETIRING: Final = 2
+"""Leases in which one that ends looks for somebody to lead: what hinders another is over after one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outside:
@@ -72,6 +75,7 @@ class Leadership:
     ) -> None:
         self._name = name
         self._outside = outside
+        self._lease_s = lease_s
         self._beat_s = beat_s = lease_s / BEATS
         self._now = now = asyncio.get_running_loop().time
         memory = remembered.recall(outside.notebook)
@@ -147,12 +151,19 @@ class Leadership:
             await self._end_tenure()
 
     async def retire(self) -> None:
-        """Let another lead, if there is one; and do not lead any more once it does."""
+        """Let another lead, if there is one; and do not lead any more once it does.
+
+        One that has just begun, or has promised something, can lead within a lease: it is waited for.
+        """
         self._view.retiring = True
-        if self._stance.role in RENEWERS:
-            for name in sorted(self._view.members.keys() - {self._name}):
+        ends_at = self._now() + RETIRING * self._lease_s
+        while self._stance.role in RENEWERS and (others := self._view.members.keys() - {self._name}):
+            for name in sorted(others):
                 if await self._hand_over.give(name) is None:
                     return
+            if self._now() >= ends_at:
+                return
+            await asyncio.sleep(self._beat_s)
 
     async def hand_over(self, to: str | None) -> str | None:
         """Let another lead, as an operator asks of a leader; None leaves it to the leader who.

@@ -166,3 +166,34 @@ def test_an_address_that_is_held_in_part_only_is_dropped_before_another_takes_it
 
     for seed in range(4):
         assert play(NAMES, seed, body)[1] == ""
+
+
+def test_a_taker_that_cannot_have_the_address_is_told_of_and_somebody_has_it_soon() -> None:
+    async def body(world: World) -> str:
+        giver, taker = await begin(world)
+        taker.kernel.refuses = {"hold"}
+        assert "did not take the address" in (await hand_over(world, giver) or "")
+        await asyncio.sleep(SOON_S)
+        return "" if world.holders() == ["lb1"] else f"{world.holders()} hold it"
+
+    for seed in range(4):
+        assert play(NAMES, seed, body)[1] == ""
+
+
+def test_who_is_told_to_end_waits_for_another_that_has_just_begun() -> None:
+    async def body(world: World) -> str:
+        giver, taker = await begin(world)
+        taker.kill()
+        taker.start()
+        await asyncio.sleep(0.1)
+        giver.retire()
+        while giver.is_up:
+            if not world.holders():
+                away.append(0.01)
+            await asyncio.sleep(0.01)
+        return "" if world.holders() == ["lb2"] else f"{world.holders()} hold it"
+
+    for seed in range(4):
+        away: list[float] = []
+        assert play(NAMES, seed, body)[1] == ""
+        assert sum(away) <= 0.5  # two messages, which may take 0.2 s each here
