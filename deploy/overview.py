@@ -36,6 +36,10 @@ class Process:
     pid: int
     started_at: str
     associations: int | None
+    leads: bool | None = None
+    """Whether a balancer holds the service address; None where there is no other that could."""
+    holds_by: str | None = None
+    """Whether it leads by its `lease` in etcd, or by the `promises` of the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +123,22 @@ async def _process(member: Member) -> tuple[Process, SiteViews]:
         page = (await pages.fetch(member.http, "/status")).json()
     except pages.NoPage as error:
         state = str(error)
-    process = Process(
+    return process_of(member, state, page), page.get("sites", {})
+
+
+def process_of(member: Member, state: str, page: Mapping[str, Any]) -> Process:
+    """Return what a process says of itself.
+
+    Parameters
+    ----------
+    member : Member
+    state : str
+        `ready`, or why it is not.
+    page : mapping
+        Its `/status`; empty where it gives none.
+    """
+    leadership = page.get("leadership", {})
+    return Process(
         member.kind,
         member.name,
         state,
@@ -128,8 +147,9 @@ async def _process(member: Member) -> tuple[Process, SiteViews]:
         member.pid,
         member.started_at.isoformat(timespec="seconds"),
         page.get("associations"),
+        leadership.get("leads"),
+        leadership.get("holds_by"),
     )
-    return process, page.get("sites", {})
 
 
 async def _server(settings: Settings, server: RunningServer) -> Process:

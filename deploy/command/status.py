@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from deploy.overview import Overview
+    from deploy.overview import Overview, Process
 
 
 def command(config: options.Config = None, data: options.Data = None, as_json: options.Json = False) -> None:
@@ -35,10 +35,11 @@ def command(config: options.Config = None, data: options.Data = None, as_json: o
     if as_json:
         print(json.dumps(overview.to_json()))
     else:
-        _print_tables(overview)
+        print_tables(overview)
 
 
-def _print_tables(overview: Overview) -> None:
+def print_tables(overview: Overview) -> None:
+    """Show a cluster to a person."""
     out = console()
     if not overview.runs:
         out.print(
@@ -59,7 +60,7 @@ def _processes(overview: Overview) -> Table:
     for one in overview.processes:
         table.add_row(
             one.name,
-            _coloured(one.state, "ready"),
+            _state(one),
             one.dicom,
             one.http,
             "" if one.associations is None else str(one.associations),
@@ -67,6 +68,13 @@ def _processes(overview: Overview) -> Table:
             _age(datetime.now(UTC) - datetime.fromisoformat(one.started_at)),
         )
     return table
+
+
+def _state(process: Process) -> Text:
+    state = _coloured(process.state, "ready")
+    if process.leads is not None:
+        state.append(f", leads by {process.holds_by}" if process.leads else ", stands by")
+    return state
 
 
 def _sites(overview: Overview) -> Table:

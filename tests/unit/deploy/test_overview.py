@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
-from deploy.overview import SiteState, with_views
+from cluster.coordination.registry import Address, Member
+from deploy.command import status
+from deploy.overview import Overview, SiteState, process_of, with_views
 from storage_node.catalogue.protocol import Counts
 
 HELD = Counts(patients=1, studies=1, series=1, instances=2, versions=2, size_bytes=3, debts=0)
@@ -31,3 +35,27 @@ def test_a_site_that_all_find_well_is_as_it_was(views: dict[str, dict[str, dict[
 def test_a_site_that_does_not_answer_is_that_and_nothing_else() -> None:
     site = SiteState("c", "it does not answer in time")
     assert with_views(site, {"upkeep": FULL}) == site
+
+
+@pytest.mark.parametrize(
+    ("leadership", "expected"),
+    [
+        ({"leads": True, "holds_by": "lease"}, "ready, leads by lease"),
+        ({"leads": True, "holds_by": "promises"}, "ready, leads by promises"),
+        ({"leads": False, "holds_by": None}, "ready, stands by"),
+        (None, "ready"),
+    ],
+)
+def test_it_is_told_which_balancer_leads_and_by_what(
+    leadership: dict[str, object] | None, expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = {"associations": 0} if leadership is None else {"associations": 0, "leadership": leadership}
+    balancer = Member("balancer", "lb1", Address("h", 8112), 1, "0", datetime.now(UTC))
+    process = process_of(balancer, "ready", page)
+    assert (process.leads, process.holds_by) == (
+        (None, None) if leadership is None else (leadership["leads"], leadership["holds_by"])
+    )
+    status.print_tables(Overview("/data", (process,), ()))
+    line = next(line for line in capsys.readouterr().out.splitlines() if "lb1" in line)
+    assert expected in line
+    assert expected != "ready" or "," not in line
