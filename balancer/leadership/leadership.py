@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import structlog
 
-from balancer.leadership import orders, remembered
+from balancer.leadership import metrics, orders, remembered
 from balancer.leadership.by_lease import ByLease
 from balancer.leadership.by_promises import ByPromises
 from balancer.leadership.hand_over import HandOver
@@ -83,6 +83,8 @@ class Leadership:
         if memory.known is not None:
             stance.learn(memory.known)
         self._view = view = View(away_since=now())
+        self._leader_seen = metrics.LeaderSeen()
+        metrics.expose(stance, view, now)
         self._tenure = tenure = Tenure(outside.coordination, name, lease_s)
         self._seat = seat = Seat(stance, outside.address, now)
         self._rounds = Rounds(stance, outside.peers, answer_timeout_s=beat_s, now=now)
@@ -234,6 +236,7 @@ class Leadership:
             elif self._view.away_since is None:
                 self._view.away_since = self._now()
             self._view.leader = found
+            self._leader_seen.note(None if found is None else self._leader_name())
             self._heed(found)
             self._view.changed.set()
 

@@ -16,6 +16,7 @@ from cluster.coordination.registry import Address
 log = structlog.get_logger()
 
 ROUNDS = Counter("atria_balancer_promise_rounds_total", "Times that all balancers were asked", ["outcome"])
+REFUSED = Counter("atria_balancer_promises_refused_total", "Promises that another did not make", ["by"])
 
 
 class Rounds:
@@ -68,6 +69,8 @@ class Rounds:
             return Reply(False, str(error))
 
     def _report(self, refusals: dict[str, str]) -> None:
+        for name in refusals:
+            REFUSED.labels(name).inc()
         if refusals and refusals != self.refusals:
             log.warning("leadership.no_promise", refusals=refusals)
         elif self.refusals and not refusals:
