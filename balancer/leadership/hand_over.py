@@ -265,8 +265,6 @@ class HandOver:
             await asyncio.sleep(self._lease_s / 3)
             if self._seat.is_parked and not self._flows():
                 await self._seat.unpark()
-                if not self._seat.is_parked:
-                    log.info("leader.unparked")
             if self.detour_to is None or self._stance.prepared_by(self._now()):
                 failed = 0
                 continue
@@ -284,7 +282,7 @@ class HandOver:
             await self._detour.end()
         except AddressFault as error:
             log.warning("leader.detour_not_ended", to=to, why=str(error))
-            self.detour_to = to if self.detour_to is None else self.detour_to
+            self.detour_to = self.detour_to or to
         else:
             log.info("leader.detour_ended", to=to)
 

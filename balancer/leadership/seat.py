@@ -139,6 +139,7 @@ class Seat:
         if self.is_parked:
             await self._address.unpark()
             self.is_parked = False
+            log.info("leader.unparked")
 
     def _failed(self, error: AddressFault) -> None:
         FAULTS.inc()
