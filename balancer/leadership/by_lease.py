@@ -1,4 +1,4 @@
-"""Leading by a lease in the store: winning a term, renewing it, and keeping the list of balancers."""
+"""Leading by a lease in the store: winning a term, and renewing it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,7 @@ from collections.abc import Callable
 
 import structlog
 
-from balancer.leadership import remembered
 from balancer.leadership.hand_over import HandOver
-from balancer.leadership.interfaces import Notebook
-from balancer.leadership.known import Known
 from balancer.leadership.seat import Seat
 from balancer.leadership.stance import RENEWERS, Role, Stance
 from balancer.leadership.tenure import Tenure
@@ -29,9 +26,6 @@ class ByLease:
     stance, tenure, seat, view
         Of this balancer.
     hand_over : HandOver
-    notebook : Notebook
-    written : Known or None
-        What the notebook says.
     store : asyncio.Lock
         Held by who changes something in the store.
     lease_s : float
@@ -50,8 +44,6 @@ class ByLease:
         seat: Seat,
         view: View,
         hand_over: HandOver,
-        notebook: Notebook,
-        written: Known | None,
         store: asyncio.Lock,
         lease_s: float,
         beat_s: float,
@@ -63,12 +55,11 @@ class ByLease:
         self._seat = seat
         self._view = view
         self._hand_over = hand_over
-        self._notebook = notebook
-        self._written = written
         self._store = store
         self._lease_s = lease_s
         self._beat_s = beat_s
         self._now = now
+        self._fault: str | None = None
 
     async def run(self) -> None:
         """Take steps until cancelled: one each beat, and one whenever the view has changed."""
@@ -79,13 +70,20 @@ class ByLease:
                     await self._step()
             except CoordinationUnavailable as error:
                 log.debug("leadership.store_away", why=str(error))
-            except (Conflict, LeaseLost, ValueError, OSError) as error:
-                log.warning("leadership.step_failed", why=str(error))
+            except (Conflict, LeaseLost, ValueError) as error:
+                self._note(str(error))
+            else:
+                self._note(None)
             try:
                 async with asyncio.timeout(self._beat_s):
                     await self._view.changed.wait()
             except TimeoutError:
                 pass  # it is time
+
+    def _note(self, fault: str | None) -> None:
+        if fault is not None and fault != self._fault:
+            log.warning("leadership.step_failed", why=fault)
+        self._fault = fault
 
     async def _step(self) -> None:
         now = self._now()
@@ -100,9 +98,6 @@ class ByLease:
             await self._tenure.end()
         elif self._view.is_vacant and self._view.may_ask(now) and self._stance.hindrance(now) is None:
             await self._campaign()
-        if self._stance.role is Role.LEADING and not self._view.retiring:
-            await self._add_newcomers()
-        await self._write_down()
 
     async def _renew(self) -> None:
         try:
@@ -134,29 +129,5 @@ class ByLease:
             former = self._stance.known.links if known is None and self._stance.known is not None else {}
             links = {**former, self._name: self._view.members.get(self._name)}
             known = await self._tenure.write_list(links, known)
-        if self._stance.known is None or self._stance.known.revision != known.revision:
-            self._stance.known = known
+        self._stance.known = known  # what was pending is no more: that was to be written in an earlier term
         return self._name in known.links
-
-    async def _add_newcomers(self) -> None:
-        """Add who has announced itself; written down first, so that from then on it is counted."""
-        known = self._stance.known
-        assert known is not None
-        links = {**known.links, **self._view.members}
-        if links == known.links:
-            return
-        self._stance.known = known.adding(self._view.members)
-        await self._write_down()
-        try:
-            self._stance.learn(await self._tenure.write_list(links, known))
-        except Conflict:
-            if (found := await self._tenure.read_list()) is not None:
-                self._stance.learn(found)
-            return
-        log.info("leadership.balancers", names=sorted(links))
-
-    async def _write_down(self) -> None:
-        known = self._stance.known
-        if known is not None and known != self._written:
-            await asyncio.to_thread(remembered.remember, self._notebook, known, self._lease_s)
-            self._written = known

@@ -16,6 +16,7 @@ from balancer.leadership.by_promises import ByPromises
 from balancer.leadership.hand_over import HandOver
 from balancer.leadership.interfaces import Detour, Handler, Notebook, Peers, ServiceAddress
 from balancer.leadership.known import KEY, Known, encode_links
+from balancer.leadership.listing import Listing
 from balancer.leadership.promises import Wish
 from balancer.leadership.rounds import Rounds
 from balancer.leadership.seat import Seat
@@ -107,12 +108,20 @@ class Leadership:
             seat=seat,
             view=view,
             hand_over=self._hand_over,
+            store=store,
+            lease_s=lease_s,
+            beat_s=beat_s,
+            now=now,
+        )
+        self._listing = Listing(
+            stance=stance,
+            tenure=tenure,
+            view=view,
             notebook=outside.notebook,
             written=memory.known,
             store=store,
             lease_s=lease_s,
             beat_s=beat_s,
-            now=now,
         )
         self._by_promises = ByPromises(
             stance=stance,
@@ -135,6 +144,7 @@ class Leadership:
                     self._seat.run(),
                     self._by_lease.run(),
                     self._by_promises.run(),
+                    self._listing.run(),
                     self._hand_over.watch_flows(),
                     self._follow_leader(),
                     self._follow_list(),

@@ -1,0 +1,117 @@
+"""Keeping the list of balancers: on disk, and in the store while this balancer leads by a lease.
+
+Apart from what renews the lease: a disk that takes seconds must not cost the address.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from balancer.leadership import remembered
+from balancer.leadership.interfaces import Notebook
+from balancer.leadership.known import Known
+from balancer.leadership.stance import Role, Stance
+from balancer.leadership.tenure import Tenure
+from balancer.leadership.view import View
+from cluster.coordination.protocol import Conflict, CoordinationUnavailable
+
+log = structlog.get_logger()
+
+
+class Listing:
+    """Keeps the list for one balancer.
+
+    Parameters
+    ----------
+    stance, tenure, view
+        Of this balancer.
+    notebook : Notebook
+    written : Known or None
+        What the notebook says.
+    store : asyncio.Lock
+        Held by who changes something in the store.
+    lease_s : float
+    beat_s : float
+        How often it is looked whether there is something to keep.
+    """
+
+    def __init__(
+        self,
+        *,
+        stance: Stance,
+        tenure: Tenure,
+        view: View,
+        notebook: Notebook,
+        written: Known | None,
+        store: asyncio.Lock,
+        lease_s: float,
+        beat_s: float,
+    ) -> None:
+        self._stance = stance
+        self._tenure = tenure
+        self._view = view
+        self._notebook = notebook
+        self._written = written
+        self._store = store
+        self._lease_s = lease_s
+        self._beat_s = beat_s
+        self._fault: str | None = None
+
+    async def run(self) -> None:
+        """Keep it until cancelled."""
+        while True:
+            try:
+                await self._step()
+            except CoordinationUnavailable as error:
+                log.debug("leadership.store_away", why=str(error))
+            except (ValueError, OSError) as error:
+                self._note(str(error))
+            else:
+                self._note(None)
+            await asyncio.sleep(self._beat_s)
+
+    async def _step(self) -> None:
+        """Add who has announced itself; written down first, so that from then on it is counted."""
+        if self._adds and self._newcomers(known := self._known()):
+            self._stance.known = known.adding(self._view.members)
+        await self._write_down()
+        async with self._store:
+            if self._adds and self._written == self._stance.known and self._known().pending:
+                await self._write(self._known())
+
+    @property
+    def _adds(self) -> bool:
+        leads = self._stance.role is Role.LEADING and self._tenure.term is not None
+        return leads and not self._view.retiring
+
+    def _known(self) -> Known:
+        assert self._stance.known is not None
+        return self._stance.known
+
+    def _newcomers(self, known: Known) -> bool:
+        return {**known.everyone, **self._view.members} != known.everyone
+
+    async def _write(self, known: Known) -> None:
+        """Add those that are still there. Those that have gone are pending no more: there is a later list."""
+        there = {name: link for name, link in known.pending.items() if name in self._view.members}
+        links = {**known.links, **there}
+        try:
+            self._stance.learn(await self._tenure.write_list(links, known))
+        except Conflict:
+            if (found := await self._tenure.read_list()) is not None:
+                self._stance.learn(found)
+            return
+        log.info("leadership.balancers", names=sorted(links))
+
+    async def _write_down(self) -> None:
+        known = self._stance.known
+        if known is not None and known != self._written:
+            await asyncio.to_thread(remembered.remember, self._notebook, known, self._lease_s)
+            self._written = known
+
+    def _note(self, fault: str | None) -> None:
+        if fault is not None and fault != self._fault:
+            log.warning("leadership.list_not_kept", why=fault)
+        self._fault = fault
