@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import signal
 import sys
+import time
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -29,6 +31,8 @@ _LAST_DELAY_S: Final = 10.0
 _HEALTHY_S: Final = 30.0
 """After so long a life the next restart is without delay again."""
 _START_ATTEMPTS: Final = 3
+_ENDS_WITHIN_S: Final = 15.0
+"""How long a process may take from its last announcement to its end: meanwhile it can be wanted again."""
 _LOG_LIMIT_BYTES: Final = 16 * 1024 * 1024
 
 log = structlog.get_logger()
@@ -83,6 +87,7 @@ class Child:
         self._started = False
         self._stopping = asyncio.Event()
         self._wanted = asyncio.Event()
+        self._wanted_at = -math.inf
         self._ended = asyncio.Event()
 
     def has_started(self) -> None:
@@ -90,7 +95,8 @@ class Child:
         self._started = True
 
     def start_again(self) -> None:
-        """Start it, if it has ended and was to stay so."""
+        """Start it, if it has ended and was to stay so, or is about to end: it seems gone before it is."""
+        self._wanted_at = time.monotonic()
         self._wanted.set()
 
     async def keep(self) -> None:
@@ -171,9 +177,11 @@ class Child:
             raise
 
     async def _until_wanted(self) -> None:
-        self._wanted.clear()
-        log.info("process.stays_ended", name=self.name)
+        if time.monotonic() - self._wanted_at > _ENDS_WITHIN_S:
+            self._wanted.clear()
+            log.info("process.stays_ended", name=self.name)
         await self._wanted.wait()
+        self._wanted_at = -math.inf
 
     async def _rest(self, code: int, delay_s: float) -> None:
         """Say how it has ended, and wait before it is started again. Exit code 0: it was asked to end."""

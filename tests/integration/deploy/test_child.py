@@ -108,6 +108,18 @@ async def test_a_child_that_is_to_stay_ended_is_started_when_it_is_wanted(tmp_pa
     await keeping
 
 
+async def test_a_child_that_is_wanted_while_it_still_ends_is_started(tmp_path: Path) -> None:
+    child = short_lived(tmp_path, STAYS_ENDED)
+    child.has_started()
+    child.start_again()
+    keeping = asyncio.create_task(child.keep())
+    await lives(tmp_path, 2)
+    await asyncio.sleep(0.5)
+    assert len(await lives(tmp_path, 2)) == 2  # wanted once, started once
+    await child.stop(limit_s=20)
+    await keeping
+
+
 async def test_a_child_that_was_asked_to_end_is_back_at_once_each_time(tmp_path: Path) -> None:
     child = short_lived(tmp_path, 0)
     child.has_started()
