@@ -48,6 +48,8 @@ class Workers:
         self._now = now
         self._random = random
         self._by_name: dict[str, Worker] = {}
+        self._gone: dict[str, Worker] = {}
+        """Known no more, with associations that go on. A worker that its registry lost may come back."""
         self._turn = 0.0
         self._associations = 0
 
@@ -71,16 +73,22 @@ class Workers:
         for member in members:
             if member.kind != "worker" or member.dicom is None:
                 continue
-            known = self._by_name.get(member.name)
+            known = self._by_name.get(member.name) or self._gone.get(member.name)
             if known is None or known.member.started_at != member.started_at:
                 known = Worker(member, member.dicom, self._turn)
-                FAILING.labels(member.name).set(0)
+            if known not in self:
+                FAILING.labels(member.name).set(known.is_lost)
                 log.info("worker.found", worker=member.name, dicom=str(member.dicom))
             self._describe(known, member, member.dicom)
             found[member.name] = known
         for name in self._by_name.keys() - found.keys():
             FAILING.labels(name).set(0)
             log.info("worker.gone", worker=name, associations=self._by_name[name].associations)
+        self._gone = {
+            name: worker
+            for name, worker in (self._gone | self._by_name).items()
+            if worker.associations and name not in found
+        }
         self._by_name = found
         self.on_opening()
 

@@ -141,6 +141,29 @@ def test_what_other_balancers_have_at_a_worker_counts_and_our_own_is_not_counted
     pick(workers)
 
 
+def test_a_worker_that_comes_back_has_what_it_had() -> None:
+    here = member("a", capacity=2)
+    workers = known(here)
+    held = pick(workers)
+    workers.update([])
+    workers.update([])
+    assert workers.pick(Search()) is None
+    workers.update([here])
+    assert [worker.associations for worker in workers] == [1]
+    pick(workers)
+    assert workers.pick(Search()) is None
+    workers.leave(held, served=True)
+    pick(workers)
+
+
+def test_a_worker_that_was_started_anew_meanwhile_has_nothing() -> None:
+    workers = known(member("a", capacity=1))
+    pick(workers)
+    workers.update([])
+    workers.update([member("a", capacity=1, restarts=1)])
+    assert [worker.associations for worker in workers] == [0]
+
+
 def test_a_draining_worker_is_given_nothing() -> None:
     workers = known(member("a", draining=True))
     assert workers.pick(Search()) is None
