@@ -34,10 +34,14 @@ class Queue(Generic[T]):
     ----------
     limit : callable
         How many may wait at once.
+    is_open : callable, optional
+        Whether there is anything to be had at all: otherwise those who wait do not try. So newcomers, while
+        many wait and there is least time for it, do not cost an attempt of each of them.
     """
 
-    def __init__(self, limit: Callable[[], int]) -> None:
+    def __init__(self, limit: Callable[[], int], is_open: Callable[[], bool] = lambda: True) -> None:
         self._limit = limit
+        self._is_open = is_open
         self._waiting: list[_Waiting[T]] = []
         self._places = itertools.count()
         self._timer: asyncio.TimerHandle | None = None
@@ -89,12 +93,16 @@ class Queue(Generic[T]):
 
     def wake(self) -> None:
         """Let those who wait make their attempts: to be called when one of them may succeed."""
+        is_open = bool(self._waiting) and self._is_open()
         for waiting in list(self._waiting):
+            if not is_open:
+                break
             if waiting in self._waiting and (got := waiting.attempt()) is not None:
                 waiting.got = got
                 self._waiting.remove(waiting)
                 if not waiting.served.done():
                     waiting.served.set_result(None)
+                is_open = self._is_open()
         self._look_again()
 
     def _look_again(self) -> None:

@@ -74,8 +74,10 @@ class Reception:
         self._affordable = affordable
         self._loop = asyncio.get_running_loop()
         self._ceilings = Ceilings(name)
-        self._queue: Queue[Worker] = Queue(lambda: self._live.now.limits.queued_associations)
         self.workers = Workers(name, self._loop.time, Random())  # noqa: S311  nothing is kept secret by it
+        self._queue: Queue[Worker] = Queue(
+            lambda: self._live.now.limits.queued_associations, self.workers.have_room
+        )
         self.workers.on_opening = self._queue.wake
 
     def heed(self, members: Iterable[Member]) -> None:

@@ -121,6 +121,11 @@ class Workers:
         self._count(worker, 1)
         return worker
 
+    def have_room(self) -> bool:
+        """Return whether any could be given an association: one of those that wait for a worker, perhaps."""
+        now = self._now()
+        return any(worker.candidate(None, now).has_room for worker in self._by_name.values())
+
     def has_another(self, search: Search, worker: Worker) -> bool:
         """Return whether one that is well could take the association in place of this one."""
         now = self._now()

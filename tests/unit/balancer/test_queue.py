@@ -50,6 +50,26 @@ async def test_first_come_is_first_served() -> None:
     await end(second)
 
 
+async def test_where_there_is_nothing_to_be_had_nobody_tries() -> None:
+    room, attempts = Room(), 0
+
+    def attempt() -> str | None:
+        nonlocal attempts
+        attempts += 1
+        return room.take()
+
+    waiting = Queue[str](lambda: 10, lambda: bool(room.free))
+    tasks = [asyncio.create_task(waiting.wait(waiting.place(), attempt, room.give_back)) for _ in range(3)]
+    await asyncio.sleep(0)
+    assert waiting.attempt(room.take) is None
+    assert attempts == 0
+    room.free = 2
+    assert waiting.attempt(room.take) is None
+    assert attempts == 2
+    assert await asyncio.gather(*tasks[:2]) == ["place", "place"]
+    await end(tasks[2])
+
+
 async def test_one_that_cannot_be_served_holds_up_nobody() -> None:
     waiting, full, open_ = queue(), Room(), Room()
     stuck, served = await start(waiting, full), await start(waiting, open_)

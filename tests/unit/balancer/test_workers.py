@@ -127,6 +127,14 @@ def test_a_worker_at_its_ceiling_is_not_chosen() -> None:
     pick(workers)
 
 
+def test_there_is_room_where_one_of_them_takes_more() -> None:
+    assert not known().have_room()
+    workers = known(member("a", draining=True), member("b", capacity=1))
+    assert workers.have_room()
+    pick(workers)
+    assert not workers.have_room()
+
+
 def test_what_other_balancers_have_at_a_worker_counts_and_our_own_is_not_counted_twice() -> None:
     busy = member(
         "a",
