@@ -159,6 +159,7 @@ class FrontDoor:
     def status(self) -> dict[str, object]:
         """Return what the status page says: workers, ceilings, the queue, and totals since the start."""
         return {
+            "tls_address": None if self.tls_address is None else str(self.tls_address),
             "associations": self._workers.associations,
             "associations_limit": self._associations_limit(),
             "connections": len(self._connections),

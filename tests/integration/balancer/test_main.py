@@ -59,7 +59,7 @@ async def test_it_announces_itself_serves_and_withdraws(tmp_path: Path) -> None:
         assert await caller.associate() == A_ASSOCIATE_AC
         _, body = await get(member.http, "/status")
         status = json.loads(body)
-        assert status["associations"] == 1
+        assert (status["associations"], status["tls_address"]) == (1, None)
         (seen,) = status["workers"]
         assert seen.items() >= {
             ("name", "worker-1"),

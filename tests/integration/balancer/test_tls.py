@@ -125,6 +125,7 @@ def tls_port(here: World) -> tuple[str, int]:
 async def test_an_association_over_tls_is_like_any_other(authority: Authority) -> None:
     worker = FakeWorker(echo)
     async with worker.listening(), world(worker, tls=ended_here(authority.pair("pacs"))) as here:
+        assert here.door.status()["tls_address"] == str(here.door.tls_address)
         async with calling(here, authority.client_context()) as caller:
             assert await caller.associate() == A_ASSOCIATE_AC
             for size in (100, 3, 70_000, 3 * MIB):
