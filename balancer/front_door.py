@@ -174,12 +174,20 @@ class FrontDoor:
             self._wanted, self._limit = wanted, affordable(wanted, self._live.now.tls.mode)
         return self._limit
 
+    def _connections_limit(self) -> int:
+        """Return how many connections there may be: for each that can be let in, one that is only to be told.
+
+        Those that were let in before the limit was lowered take no place from those who are to be told of it.
+        """
+        limit = self._associations_limit()
+        return limit + max(limit, self._reception.guests)
+
     def _source_for(self, worker: IPAddress) -> IPAddress | None:
         return source_towards(worker, self._own)
 
     def _accept_again(self) -> None:
         self._rest = None
-        if not self._accepting and len(self._connections) < 2 * self._associations_limit():
+        if not self._accepting and len(self._connections) < self._connections_limit():
             self._accepting = True
             for listener in self._listeners:
                 self._loop.add_reader(listener, self._on_connections, listener)
@@ -225,7 +233,7 @@ class FrontDoor:
 
     def _make_room(self) -> None:
         """Keep to the ceiling on connections: close some that nothing is lost with, else take no more."""
-        most = 2 * self._associations_limit()
+        most = self._connections_limit()
         excess = len(self._connections) - len(self._giving_way) - most
         if excess < 0:
             return

@@ -80,6 +80,11 @@ class Reception:
         )
         self.workers.on_opening = self._queue.wake
 
+    @property
+    def guests(self) -> int:
+        """How many were let in, and are still here."""
+        return self._ceilings.here
+
     def heed(self, members: Iterable[Member]) -> None:
         """Take in who is there, and what they report."""
         members = list(members)

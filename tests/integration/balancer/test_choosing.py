@@ -99,6 +99,19 @@ async def test_routes_and_limits_change_while_it_runs() -> None:
                 assert await one_too_many.associate() == AT_LIMIT
 
 
+async def test_a_limit_that_was_lowered_is_told_to_those_who_come_later() -> None:
+    worker = FakeWorker(echo)
+    async with (
+        workers_and_world(worker, limits={"balancer_associations": 5}) as here,
+        AsyncExitStack() as stack,
+    ):
+        for _ in range(5):
+            assert await (await stack.enter_async_context(here.caller())).associate() == A_ASSOCIATE_AC
+        here.live.change(Settings.model_validate({"limits": {"balancer_associations": 2}}))
+        async with here.caller() as late:
+            assert await late.associate("LATE") == AT_LIMIT
+
+
 async def test_unknown_titles_are_rejected_for_ever_and_no_worker_hears_of_it() -> None:
     worker = FakeWorker(echo)
     strict = {"check_called_ae_title": True, "check_calling_ae_title": True}
