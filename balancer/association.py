@@ -28,7 +28,7 @@ from balancer.pipes import PipePool
 from balancer.reception import CallerLeft, Inquiry, NoWorker, Reception
 from balancer.relay import End, Outcome, Passage, Relay
 from balancer.request_reader import RequestReader
-from balancer.sockets import connect, take_leave
+from balancer.sockets import connect, receive, take_leave
 from balancer.worker import Worker
 from cluster.proxy_protocol import Command, Endpoint, Header, IPAddress, encode
 from cluster.settings import UpperLayer
@@ -154,9 +154,8 @@ class Association:
         try:
             async with asyncio.timeout(limits.artim_timeout_s):
                 while True:
-                    data = await self._loop.sock_recv(
-                        self._client.socket, min(reader.needed_bytes, _READ_AT_ONCE_BYTES)
-                    )
+                    limit_bytes = min(reader.needed_bytes, _READ_AT_ONCE_BYTES)
+                    data = await receive(self._client.socket, limit_bytes)
                     if not data:
                         return _left(reader)
                     if (request := reader.feed(data)) is not None:

@@ -117,6 +117,22 @@ def break_off(connection: socket.socket) -> None:
     connection.close()
 
 
+async def receive(connection: socket.socket, limit_bytes: int) -> bytes:
+    """Return what has come, without a turn of the loop; wait only where nothing has.
+
+    Not to be called again and again without a bound on what is read: a quick sender would keep the loop.
+
+    Raises
+    ------
+    OSError
+        The connection is broken.
+    """
+    try:
+        return connection.recv(limit_bytes)
+    except BlockingIOError:
+        return await asyncio.get_running_loop().sock_recv(connection, limit_bytes)
+
+
 async def take_leave(connection: socket.socket, last_words: bytes, timeout_s: float) -> None:
     """Send the last PDU, and wait for the peer to close (PS3.8 9.2, Sta13).
 
@@ -126,9 +142,11 @@ async def take_leave(connection: socket.socket, last_words: bytes, timeout_s: fl
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(timeout_s):
-            await loop.sock_sendall(connection, last_words)
+            if last_words:
+                await loop.sock_sendall(connection, last_words)
             connection.shutdown(socket.SHUT_WR)
-            while await loop.sock_recv(connection, _DISCARDED_AT_ONCE_BYTES):
-                pass
+            more = await receive(connection, _DISCARDED_AT_ONCE_BYTES)
+            while more:
+                more = await loop.sock_recv(connection, _DISCARDED_AT_ONCE_BYTES)
     except OSError:  # TimeoutError is one as well
         return
