@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import math
 import uuid
@@ -29,6 +30,9 @@ _LOOKS_PER_IDLE_LIMIT: Final = 4
 """How often it is looked who is idle, while it drains: a quarter of the limit later at most it is noticed."""
 
 IPAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+_TLS_GRACE_S: Final = 1.0
+"""How long those whose TLS has begun may take to ask for their association, when it drains: who relays them
+cannot offer another worker what they have said. All others are cut off, and offered elsewhere."""
 _TLS_HANDSHAKE: Final = 0x16
 """Type of TLS's first record (RFC 8446 5.1), and of no PDU."""
 
@@ -78,6 +82,7 @@ class Acceptor:
         self._connections: set[_AcceptorConnection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._running: dict[asyncio.Task[None], Association] = {}
+        self._moved = asyncio.Event()
 
     @property
     def running(self) -> Collection[Association]:
@@ -120,10 +125,11 @@ class Acceptor:
         if self._server is not None:
             self._server.close()
             self._server = None
-        for connection in list(self._connections):
-            if connection.upper_layer.state is State.AWAITING_ASSOCIATE_RQ:
-                connection.cut()
-        await self._end_idle(timeout_s, idle_s)
+        self._cut(lambda connection: not connection.has_tls)
+        begun_at = asyncio.get_running_loop().time()
+        await self._wait_for_requests(min(timeout_s, _TLS_GRACE_S))
+        self._cut(lambda _: True)
+        await self._end_idle(timeout_s - (asyncio.get_running_loop().time() - begun_at), idle_s)
         for connection in list(self._connections):
             connection.abort(Ending.ABORTED, "by us: no more time")
         for task in list(self._tasks):
@@ -142,11 +148,13 @@ class Acceptor:
     def closed(self, connection: _AcceptorConnection) -> None:
         """Note that a connection is no more."""
         self._connections.discard(connection)
+        self._moved.set()
 
     def start(self, association: Association, connection: Connection) -> None:
         """Run the handler for a new association."""
         task = asyncio.get_running_loop().create_task(self._run(association, connection))
         self._tasks.add(task)
+        self._moved.set()
         task.add_done_callback(self._done)
         if not connection.is_probe:
             self._running[task] = association
@@ -156,6 +164,19 @@ class Acceptor:
         self._tasks.discard(task)
         if self._running.pop(task, None) is not None:
             self._on_change()
+
+    def _cut(self, which: Callable[[_AcceptorConnection], bool]) -> None:
+        for connection in list(self._connections):
+            if connection.awaits_request and which(connection):
+                connection.cut()
+
+    async def _wait_for_requests(self, timeout_s: float) -> None:
+        """Wait until nobody is left that has begun TLS and has not asked for an association."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while any(one.awaits_request and one.has_tls for one in self._connections):
+                    self._moved.clear()
+                    await self._moved.wait()
 
     async def _end_idle(self, timeout_s: float, idle_s: float) -> None:
         """Wait for the end of all associations, and abort each as soon as it is idle."""
@@ -195,6 +216,13 @@ class _AcceptorConnection(Connection):
         self._preface_bytes = b""
         self._preface_room = bytearray(_PREFACE_ROOM_BYTES if acceptor.preface else 0)
         self.association_id = uuid.uuid4().hex
+        self.has_tls = False
+        """Whether it has begun, if only with the first record of a handshake."""
+
+    @property
+    def awaits_request(self) -> bool:
+        """Whether its A-ASSOCIATE-RQ has not come."""
+        return self.upper_layer.state is State.AWAITING_ASSOCIATE_RQ
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._acceptor.opened(self)
@@ -268,6 +296,7 @@ class _AcceptorConnection(Connection):
 
     def _put_tls_on(self, upgrade: Upgrade, first: bytes) -> None:
         assert self._transport is not None
+        self.has_tls = True
         tls = upgrade(self._transport, self)
         self._transport.set_protocol(cast(asyncio.BaseProtocol, tls))
         self._transport = cast(asyncio.Transport, tls)

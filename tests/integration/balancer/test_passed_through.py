@@ -143,6 +143,19 @@ async def test_dicom_over_either_version_of_tls(authority: Authority, version: s
             assert answer[0] in (2, 3)
 
 
+async def test_a_worker_that_drains_still_serves_those_whose_tls_has_begun(authority: Authority) -> None:
+    async with passed_through(authority) as (here, worker):
+        with Blocking(tls_port(here), authority) as caller, Blocking(tls_port(here), authority) as silent:
+            await caller.do(caller.tls.do_handshake)
+            await silent.do(silent.tls.do_handshake)
+            draining = asyncio.create_task(worker.acceptor.drain(10, 0.2))
+            await asyncio.sleep(0)
+            await caller.do(caller.tls.sendall, associate_rq())
+            assert (await caller.do(caller.tls.recv, 6))[0] in (2, 3)
+            assert not await silent.do(silent.raw_recv)
+        await draining
+
+
 async def test_silent_and_plain_callers_cost_no_worker(authority: Authority) -> None:
     async with passed_through(authority, upper_layer={"artim_timeout_s": 0.3}) as (here, worker):
         for words in (b"", b"\x16\x03\x01", associate_rq()):
