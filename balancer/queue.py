@@ -50,7 +50,14 @@ class Queue(Generic[T]):
         return len(self._waiting)
 
     def place(self) -> int:
-        """Return a place behind all others: who comes back with it stands where it stood."""
+        """Return a place behind all others: who comes back with it stands where it stood, and finds it free.
+
+        Raises
+        ------
+        QueueFull
+        """
+        if len(self._waiting) >= self._limit():
+            raise QueueFull
         return next(self._places)
 
     def attempt(self, attempt: Callable[[], T | None]) -> T | None:
@@ -69,13 +76,7 @@ class Queue(Generic[T]):
             Called whenever it may succeed, in order of places; returns None when it does not. Must not raise.
         give_back : callable
             Called with what was got when the waiting was cancelled at that very moment.
-
-        Raises
-        ------
-        QueueFull
         """
-        if len(self._waiting) >= self._limit():
-            raise QueueFull
         waiting = _Waiting(place, attempt, asyncio.get_running_loop().create_future())
         bisect.insort(self._waiting, waiting)
         self.wake()

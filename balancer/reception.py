@@ -141,7 +141,7 @@ class Reception:
     async def _wait(self, inquiry: Inquiry, client: socket.socket) -> Worker:
         limits = self._live.now.limits
         if inquiry.place is None:
-            inquiry.place = self._queue.place()
+            inquiry.place = self._place()
             inquiry.waits_until = self._loop.time() + limits.queue_timeout_s
         elif self._loop.time() >= inquiry.waits_until:
             raise _waited_in_vain(limits)
@@ -160,15 +160,19 @@ class Reception:
                         lambda: self.workers.pick(inquiry.search, again=True),
                         lambda worker: self.workers.leave(worker, served=False),
                     )
+        except TimeoutError:
+            if has_left:
+                raise CallerLeft from None
+            raise _waited_in_vain(limits) from None
+
+    def _place(self) -> int:
+        try:
+            return self._queue.place()
         except QueueFull:
             REFUSED.labels("limits.queued_associations").inc()
             raise NoWorker(
                 f"none has room, and limits.queued_associations lets no more than {len(self._queue)} wait"
             ) from None
-        except TimeoutError:
-            if has_left:
-                raise CallerLeft from None
-            raise _waited_in_vain(limits) from None
 
     def status(self) -> dict[str, object]:
         """Return what the status page says: ceilings, the queue, and the workers."""

@@ -101,6 +101,18 @@ async def test_who_comes_back_stands_where_it_stood() -> None:
     await end(later)
 
 
+async def test_who_comes_back_is_not_turned_away_for_one_who_came_meanwhile() -> None:
+    waiting, room = queue(limit=1), Room()
+    place = waiting.place()
+    later = await start(waiting, room)
+    back = asyncio.create_task(waiting.wait(place, room.take, room.give_back))
+    await asyncio.sleep(0)
+    room.free = 1
+    waiting.wake()
+    assert await back == "place"
+    await end(later)
+
+
 async def test_no_more_wait_than_may() -> None:
     waiting, room = queue(limit=1), Room()
     first = await start(waiting, room)
