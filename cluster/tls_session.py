@@ -65,6 +65,8 @@ class TlsSession:
                 count = cast("int", self._tls.read(len(room) - total, room[total:]))
             except ssl.SSLWantReadError:
                 break
+            except ssl.SSLZeroReturnError:  # instead of no bytes, once we have said that we send no more
+                count = 0
             self.peer_ended = not count
             total += count
         return total
