@@ -41,7 +41,7 @@ class Rolling:
         self._requests = requests
 
     async def workers(self, names: Sequence[str] = ()) -> list[Member]:
-        """Return those that run: these, or all without any names.
+        """Return those that run: these, each once, or all without any names.
 
         Raises
         ------
@@ -52,7 +52,7 @@ class Rolling:
         if missing := [name for name in names if name not in running]:
             those = f"those that do: {', '.join(running)}" if running else "none does"
             raise UserError(f"no worker runs under the name {', '.join(missing)}: {those}")
-        return [running[name] for name in names] if names else list(running.values())
+        return [running[name] for name in dict.fromkeys(names)] if names else list(running.values())
 
     async def drain(self, worker: Member) -> None:
         """Have a worker take no new association, finish those that it has, and stay ended.

@@ -159,6 +159,11 @@ async def test_a_drained_worker_stays_ended_until_it_is_started(cluster: Up) -> 
     assert (running.returncode, "runs already" in running.stderr) == (2, True)
 
 
+async def test_a_worker_that_is_named_twice_is_restarted_once(cluster: Up) -> None:
+    (line,) = worker(cluster, "restart", "worker-2", "worker-2").splitlines()
+    assert f"{(await workers(cluster))['worker-2'].pid} is ready" in line
+
+
 def test_the_list_says_of_each_what_it_has_and_takes(cluster: Up) -> None:
     entries = json.loads(worker(cluster, "list", "--json"))
     assert [entry["name"] for entry in entries] == ["worker-1", "worker-2", "worker-3"]
