@@ -177,11 +177,13 @@ def _route(
 
 
 def _labels(words: list[str]) -> dict[str, str]:
-    labels = {}
+    labels: dict[str, str] = {}
     for word in words:
-        key, equals, value = word.partition("=")
-        if not equals:
+        key, _, value = word.partition("=")
+        if not (key and value):
             raise UserError(f"--worker: expected KEY=VALUE, found {word!r}")
+        if labels.get(key, value) != value:
+            raise UserError(f"--worker: {key} is given twice, and a worker has one: add a route for each")
         labels[key] = value
     return labels
 

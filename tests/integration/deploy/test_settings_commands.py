@@ -65,7 +65,12 @@ def test_what_cannot_be_is_refused_in_one_line_and_nothing_is_written(config: Pa
     assert refused(config, "ae", "remove", "MR") == "settings: there is no AE MR: known are CT1"
     assert "--host" in refused(config, "ae", "add", "WS", "--port", 104)
     assert "expected a network, as 10.1.0.0/16" in refused(config, "route", "add", "--source", "10.1.2.3/16")
-    assert refused(config, "route", "add", "--worker", "a") == "--worker: expected KEY=VALUE, found 'a'"
+    for word in ("a", "=a", "site="):
+        said = refused(config, "route", "add", "--worker", word)
+        assert said == f"--worker: expected KEY=VALUE, found {word!r}"
+    assert "site is given twice" in refused(
+        config, "route", "add", "--worker", "site=a", "--worker", "site=b"
+    )
     assert "there is no route 1" in refused(config, "route", "remove", 1)
     assert "there is no revision 9" in refused(config, "settings", "revert", 9)
     assert "there is no such setting" in refused(config, "settings", "show", "limits.none")
