@@ -174,8 +174,10 @@ def load(file: Path | None, **overrides: object) -> Settings:
         return loads("", **overrides)
     try:
         text = file.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{file}: cannot be read: {error}") from error
+    except OSError as error:
+        raise SettingsError(f"{file}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{file}: is not UTF-8: {error}") from error
     try:
         return loads(text, **overrides)
     except SettingsError as error:

@@ -6,14 +6,14 @@ from typing import Annotated
 
 from pydantic import Field
 
-from cluster.settings.values import AeTitle, CharacterSet, Port, Table
+from cluster.settings.values import AeTitle, CharacterSet, Host, Port, Table
 
 
 class Destination(Table):
     """An Application Entity that a C-MOVE may name."""
 
     ae_title: AeTitle
-    host: str
+    host: Host
     port: Annotated[int, Field(ge=1, le=65535)]
     as_stored: bool = False
     """Send it what is stored, without what people have corrected."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from ipaddress import ip_address
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
@@ -33,6 +35,18 @@ def _character_set(value: str) -> str:
     return value
 
 
+def _host(value: str) -> str:
+    if ":" in value:
+        with contextlib.suppress(ValueError):
+            ip_address(value)
+            return value
+    elif re.fullmatch(r"[^\s/@\[\]]+", value):
+        return value
+    raise ValueError(f"expected a name or an IP address, without brackets and port, found {value!r}")
+
+
+Host = Annotated[str, AfterValidator(_host)]
+"""Where another host is: its name, or its IP address as it is without a port."""
 CharacterSet = Annotated[str, AfterValidator(_character_set)]
 """A value of Specific Character Set (PS3.3 C.12.1.1.2)."""
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -60,7 +74,11 @@ def worded(error: ValidationError) -> str:
     if details["type"] == "extra_forbidden":
         return f"{where}: there is no such setting"
     said = details["msg"].removeprefix("Value error, ")
-    if said.startswith("Input should be "):
+    if details["type"] == "missing":
+        said = "is missing"
+    elif details["type"] == "string_pattern_mismatch":
+        said = f"expected text that matches {details['ctx']['pattern']}, found {details['input']!r}"
+    elif said.startswith("Input should be "):
         said = f"expected {said.removeprefix('Input should be ')}, found {details['input']!r}"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     return f"{where}: {said}{more}" if where else f"{said}{more}"

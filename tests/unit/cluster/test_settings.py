@@ -38,6 +38,11 @@ def sites(*three: tuple[str, str, str]) -> str:
         ("workers = 0", "workers: expected greater than or equal to 1, found 0"),
         ("dicom = 3", "dicom: expected a valid dictionary or instance of Dicom, found 3"),
         ("[dicom]\nprot = 104", "dicom.prot: there is no such setting"),
+        ("[[peers]]\nlenient_levels = true", "peers.0.ae_title: is missing"),
+        (
+            "[etcd]\nprefix = 'atria'",
+            "etcd.prefix: expected text that matches ^/[A-Za-z0-9._/-]+/$, found 'atria'",
+        ),
         (
             "[dicom]\nae_title = 'A\\B'",
             r"dicom.ae_title: expected 1 to 16 ASCII characters without backslash, found 'A\\B'",

@@ -55,6 +55,19 @@ def test_a_destination_needs_a_host_and_a_port(ae: Ae) -> None:
         with_ae(NONE, ae)
 
 
+@pytest.mark.parametrize("host", ["", " ", "[fd00::1]", "10.0.0.1:104", "two words", "dicom://ws", "fd00::x"])
+def test_a_host_that_nobody_could_call_is_refused(host: str) -> None:
+    with pytest.raises(SettingsError, match=r"destinations\.0\.host: expected a name or an IP address"):
+        with_ae(NONE, Ae("WS", host=host, port=104))
+
+
+@pytest.mark.parametrize(
+    "host", ["10.0.0.1", "fd00::1", "fe80::1%eth0", "ws", "ws.radiology.example", "ws_2"]
+)
+def test_a_host_may_be_a_name_or_an_address(host: str) -> None:
+    assert with_ae(NONE, Ae("WS", host=host, port=104)).destinations[0].host == host
+
+
 def test_an_ae_title_that_is_none_is_refused() -> None:
     with pytest.raises(SettingsError, match=r"peers\.0\.ae_title: expected 1 to 16 ASCII characters"):
         with_ae(NONE, Ae("A\\B"))
