@@ -144,7 +144,7 @@ class Reception:
             inquiry.place = self._place()
             inquiry.waits_until = self._loop.time() + limits.queue_timeout_s
         elif self._loop.time() >= inquiry.waits_until:
-            raise _waited_in_vain(limits)
+            raise self._waited_in_vain(inquiry, limits)
         has_left = False
 
         def left() -> None:
@@ -163,7 +163,7 @@ class Reception:
         except TimeoutError:
             if has_left:
                 raise CallerLeft from None
-            raise _waited_in_vain(limits) from None
+            raise self._waited_in_vain(inquiry, limits) from None
 
     def _place(self) -> int:
         try:
@@ -174,6 +174,13 @@ class Reception:
                 f"none has room, and limits.queued_associations lets no more than {len(self._queue)} wait"
             ) from None
 
+    def _waited_in_vain(self, inquiry: Inquiry, limits: Limits) -> NoWorker:
+        if lack := self.workers.lack(inquiry.search.route):
+            REFUSED.labels("routes").inc()
+            return NoWorker(lack)
+        REFUSED.labels("limits.queue_timeout_s").inc()
+        return NoWorker(f"none has had room for {limits.queue_timeout_s:g} s")
+
     def status(self) -> dict[str, object]:
         """Return what the status page says: ceilings, the queue, and the workers."""
         limits = self._live.now.limits
@@ -182,8 +189,3 @@ class Reception:
             "queue": {"waiting": len(self._queue), "limit": limits.queued_associations},
             "workers": self.workers.status(),
         }
-
-
-def _waited_in_vain(limits: Limits) -> NoWorker:
-    REFUSED.labels("limits.queue_timeout_s").inc()
-    return NoWorker(f"none has had room for {limits.queue_timeout_s:g} s")

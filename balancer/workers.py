@@ -11,9 +11,11 @@ import structlog
 from prometheus_client import Counter, Gauge
 
 from balancer.choice import choose
+from balancer.routing import is_in_pool
 from balancer.search import Refused, Search
 from balancer.worker import Worker
 from cluster.coordination.registry import Address, Member
+from cluster.settings import Route
 
 log = structlog.get_logger()
 
@@ -136,6 +138,15 @@ class Workers:
             for other in self._by_name.values()
             if other is not worker
         )
+
+    def lack(self, route: Route | None) -> str | None:
+        """Tell why no worker could take an association of a route, had it room; None when one could."""
+        if route is None or not (route.only and route.workers):
+            return None
+        if any(is_in_pool(route, worker.labels) for worker in self._by_name.values()):
+            return None
+        labels = ", ".join(f"{label}={value}" for label, value in route.workers.items())
+        return f"no worker has {labels}, and the route lets no other take it"
 
     def leave(self, worker: Worker, *, served: bool) -> None:
         """Count an association that is over, or was not taken."""

@@ -85,6 +85,18 @@ async def test_without_a_worker_of_the_pool_another_takes_it_if_it_may(only: boo
         assert await caller.associate() == answer
 
 
+async def test_a_route_to_workers_that_are_not_there_is_named_where_it_refuses(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    routes = [{"workers": {"site": "a", "modality": "ct"}, "only": True}]
+    async with (
+        workers_and_world(at("b", "b"), routes=routes, limits={"queue_timeout_s": 0.1}) as here,
+        here.caller() as caller,
+    ):
+        assert await caller.associate() == TRANSIENT
+    assert "no worker has site=a, modality=ct, and the route lets no other take it" in capsys.readouterr().out
+
+
 async def test_routes_and_limits_change_while_it_runs() -> None:
     a, b = at("a", "a"), at("b", "b")
     async with workers_and_world(a, b, routes=[{"workers": {"site": "a"}, "only": True}]) as here:
