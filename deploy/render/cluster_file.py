@@ -131,6 +131,8 @@ class Cluster(Table):
         _refuse_twice("hosts", "name", (host.name for host in self.hosts))
         _refuse_twice("hosts", "address", (host.address for host in self.hosts))
         _refuse_twice("sites", "name", (site.name for site in self.sites))
+        if len({host.address.version for host in self.hosts}) > 1:
+            raise ValueError("hosts: address: expected all IPv4 or all IPv6, found both")
         self._check_roles()
         self._check_servers()
         if self.service.address in {host.address for host in self.hosts}:

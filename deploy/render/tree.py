@@ -100,10 +100,12 @@ def check(cluster: Cluster, out: Path, now: datetime) -> list[str]:
 
 
 def left_over(cluster: Cluster, out: Path, planned: Mapping[PurePath, File]) -> list[PurePath]:
-    """Return the files of the cluster's hosts that an earlier rendering has left."""
+    """Return what earlier renderings have left: files of the cluster's hosts, folders of former hosts."""
     folders = [out / host.name / name for host in cluster.hosts for name in (places.UNITS, places.TLS)]
     there = {file.relative_to(out) for folder in folders if folder.is_dir() for file in folder.iterdir()}
-    return sorted(there - {Path(name) for name in planned})
+    rendered = {units.parent.relative_to(out) for units in out.glob(f"*/{places.UNITS}")}
+    former = rendered - {Path(host.name) for host in cluster.hosts}
+    return sorted(there - {Path(name) for name in planned} | former)
 
 
 def _settings(cluster: Cluster, host: Host) -> dict[str, File]:

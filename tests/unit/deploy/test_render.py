@@ -210,6 +210,7 @@ def test_systemd_waits_longer_than_associations_may_go_on(tmp_path: Path) -> Non
     [
         (with_host("s1", etcd=False), "expected 3, 5 or 7 with etcd, or its endpoints"),
         (with_host("s1", address="10.0.1.2"), "each needs a address of its own, found 10.0.1.2 twice"),
+        (with_host("s1", address="fd00::1"), "hosts: address: expected all IPv4 or all IPv6, found both"),
         (with_host("s1", name="s2"), "each needs a name of its own, found s2 twice"),
         (with_host("s1", site="z"), "host s1: site: expected one of a, b, c, found z"),
         (with_host("s1", objects=False), "site a: objects: expected one host with objects, or where"),
@@ -282,6 +283,18 @@ def test_what_is_not_rendered_any_more_is_told(tmp_path: Path) -> None:
     )
     assert code == 1
     assert "s1/systemd/atria-upkeep.service: is not rendered any more" in said
+
+
+def test_a_host_that_is_one_no_more_is_told(tmp_path: Path) -> None:
+    command(written(tmp_path, described()), "--out", tmp_path / "out")
+    (tmp_path / "out" / ".git").mkdir()
+    hosts = [host for host in described()["hosts"] if host["name"] != "lb2"]
+    file = written(tmp_path, described(hosts=hosts))
+    code, said = command(file, "--out", tmp_path / "out", "--check")
+    assert (code, "lb2: is not rendered any more" in said, ".git" in said) == (1, True, False)
+    assert (
+        f"{tmp_path / 'out' / 'lb2'} is not rendered any more" in command(file, "--out", tmp_path / "out")[1]
+    )
 
 
 def test_the_etcd_members_find_each_other(tmp_path: Path) -> None:
