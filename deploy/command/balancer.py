@@ -62,6 +62,11 @@ def command(
 
     overrides = Overrides(config, data, host, dicom_port, http_port, ae_title)
     settings = overrides.settings()
+    if settings.etcd.endpoints and not options.was_given(context, "name"):
+        raise UserError(
+            "among balancers of several hosts each needs a name of its own, or two may hold the service"
+            " address: say --name"
+        )
     serve(settings, name, lambda stop: _serve(settings, overrides.file, name, stop))
 
 

@@ -105,6 +105,11 @@ def check_nothing_given(context: typer.Context) -> None:
         There is one.
     """
     for parameter in context.command.params:
-        source = context.get_parameter_source(parameter.name or "")
-        if source is not None and source.name == _OF_COMMAND_LINE:
+        if was_given(context, parameter.name or ""):
             raise UserError(f"{parameter.opts[0]} belongs behind {context.invoked_subcommand}")
+
+
+def was_given(context: typer.Context, parameter: str) -> bool:
+    """Tell whether an option stands on the command line, and is not only what it is by default."""
+    source = context.get_parameter_source(parameter)
+    return source is not None and source.name == _OF_COMMAND_LINE
