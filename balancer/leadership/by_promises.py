@@ -61,15 +61,17 @@ class ByPromises:
         self._cold_start_s = cold_start_s
         self._random = random
         self._now = now
+        self._told: dict[str, str] | None = None
 
     async def run(self) -> None:
         """Ask when it is time, until cancelled."""
         while True:
             now = self._now()
             if self._stance.holds(now):
+                self._told = None
                 await self._hold_on(now)
             elif self._is_cold(now) and await self._ask() is False:
-                log.warning("leadership.nobody_leads", refusals=self._rounds.refusals)
+                self._tell(self._rounds.refusals)
                 await asyncio.sleep(self._lease_s + self._pause_s())
             else:
                 await asyncio.sleep(self._beat_s)
@@ -85,6 +87,12 @@ class ByPromises:
         held = await self._rounds.ask()
         self._seat.changed()
         return held
+
+    def _tell(self, refusals: dict[str, str]) -> None:
+        """Say that nobody leads, and say it again only for other reasons: it may be so for a night."""
+        if refusals != self._told:
+            log.warning("leadership.nobody_leads", refusals=refusals)
+        self._told = refusals
 
     def _is_cold(self, now: float) -> bool:
         """Whether the store has been away for so long that it is not waited for."""

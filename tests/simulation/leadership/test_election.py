@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.simulation.leadership import mutations
 from tests.simulation.leadership.history import play, run
@@ -50,6 +51,23 @@ def test_when_the_leader_is_killed_another_has_the_address_within_a_lease() -> N
     for seed in range(20):
         _, violation = play(("lb1", "lb2", "lb3")[: 2 + seed % 2], seed, body)
         assert not violation, f"seed {seed}: {violation}"
+
+
+def test_it_is_said_once_that_nobody_leads_however_long_that_is_so() -> None:
+    async def body(world: World) -> str:
+        for host in world.hosts.values():
+            host.start()
+        await asyncio.sleep(5 * LEASE_S)
+        for host in world.hosts.values():
+            host.reaches_store = False
+            host.unheard_by.update(world.hosts)
+        await asyncio.sleep(100 * LEASE_S)
+        return "" if not world.holders() else f"{world.holders()} hold it"
+
+    with capture_logs() as logs:
+        assert play(("lb1", "lb2"), 0, body)[1] == ""
+    assert len([line for line in logs if line["event"] == "leadership.nobody_leads"]) == 2  # one by each
+    assert len([line for line in logs if line["log_level"] == "warning"]) < 10
 
 
 @pytest.mark.timeout(600)
