@@ -25,7 +25,15 @@ from balancer.leadership.known import Known
 from balancer.leadership.seat import Seat
 from balancer.leadership.stance import Stance
 from balancer.leadership.tenure import ELECTION, Tenure
-from cluster.coordination.protocol import Conflict, CoordinationUnavailable, Lease, LeaseLost, Snapshot
+from cluster.coordination.protocol import (
+    ABSENT,
+    Conflict,
+    CoordinationUnavailable,
+    Lease,
+    LeaseLost,
+    Revision,
+    Snapshot,
+)
 from cluster.coordination.registry import Address
 from cluster.proxy_protocol import Endpoint, IPAddress
 
@@ -90,6 +98,7 @@ class HandOver:
         self._store = store
         self._lease_s = lease_s
         self._given_at: float | None = None
+        self._giver_token: Revision = ABSENT
 
     async def give(self, to: str) -> str | None:
         """Let another lead. Return why it was refused, or None; it is logged what became of it."""
@@ -150,7 +159,12 @@ class HandOver:
         """
         assert self._peers is not None
         assert self._stance.known is not None
-        body = {"known": self._stance.known.to_json(), "lease_s": self._lease_s}
+        assert self._tenure.term is not None
+        body = {
+            "known": self._stance.known.to_json(),
+            "lease_s": self._lease_s,
+            "token": self._tenure.term.token,
+        }
         timeout_s = min(ANSWER_TIMEOUT_S, PREPARING * self._lease_s)
         try:
             ready = await self._peers.call(to, at, "prepare", body, timeout_s)
@@ -196,7 +210,7 @@ class HandOver:
 
     async def prepare(self, giver: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
         """Be ready to be given the term (`prepare` of the link)."""
-        known = Known.from_json(body["known"])
+        known, token = Known.from_json(body["known"]), int(body["token"])
         if giver not in known.links or self._stance.name not in known.links:
             return {"why": "is not in the list of balancers yet"}
         if float(body["lease_s"]) != self._lease_s:
@@ -205,7 +219,7 @@ class HandOver:
             }
         if why := self._stance.prepare(giver, self._now(), PREPARED_LEASES * self._lease_s):
             return {"why": why}
-        self._given_at = None
+        self._given_at, self._giver_token = None, token
         try:
             async with self._store:
                 lease = await self._tenure.be_ready()
@@ -244,7 +258,9 @@ class HandOver:
         """
         lease = self._tenure.lease
         entry = leader and leader.entries.get(ELECTION)
-        if lease is None or (leader is not None and entry is None):
+        # What this balancer sees of the election may be older than the term of its giver.
+        is_over = leader is not None and entry is None and leader.revision > self._giver_token
+        if lease is None or is_over:
             await self._not_given()
             return
         if entry and entry.lease == lease.id:
