@@ -40,7 +40,7 @@ ALL: Final = (
         _STANCE,
         "Role.STARTING: now >= self._starts_at,",
         "Role.STARTING: True,",
-        12,
+        40,
     ),
     _one(
         "one_promise_is_enough",
@@ -56,7 +56,7 @@ ALL: Final = (
         _STANCE,
         "max(asking.began + self._lease_s, self.until)",
         "now + self._lease_s",
-        410,
+        360,
     ),
     _one(
         "a_taker_does_not_wait",
