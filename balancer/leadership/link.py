@@ -83,11 +83,19 @@ class LinkServer:
 
     async def _look(self, site: web.SockSite) -> None:
         """Follow the certificates. The socket stays, so that nobody finds it closed."""
+        changed = False
         while True:
             await asyncio.sleep(LOOK_INTERVAL_S)
-            if self._certificates.changed():
+            changed = self._certificates.changed() or changed
+            if not changed:
+                continue
+            try:
                 former, site = site, await self._listen()
-                await former.stop()
+            except OSError as error:  # no file descriptor is left, say: the next look tries again
+                log.warning("link.certificates_not_used", why=str(error))
+                continue
+            changed = False
+            await former.stop()
 
     async def _listen(self) -> web.SockSite:
         from aiohttp import web

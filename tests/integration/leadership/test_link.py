@@ -97,10 +97,19 @@ async def test_who_hangs_is_given_up_in_time(authority: Authority) -> None:
             await peers.call("lb1", at, "hang", {}, 0.2)
 
 
+@pytest.mark.parametrize("in_vain", [0, 2])
 async def test_certificates_are_read_again_and_nobody_finds_the_link_closed(
-    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_vain: int
 ) -> None:
     monkeypatch.setattr("balancer.leadership.link.LOOK_INTERVAL_S", 0.02)
+    listen, outcomes = LinkServer._listen, [None, *[OSError("too many open files")] * in_vain]
+
+    async def sometimes(server: LinkServer) -> object:
+        if outcomes and (fault := outcomes.pop(0)) is not None:
+            raise fault
+        return await listen(server)
+
+    monkeypatch.setattr(LinkServer, "_listen", sometimes)
     link, caller = authority.link("lb1"), authority.link("lb2")
     (tmp_path / "new").mkdir()
     new = Authority(tmp_path / "new")
