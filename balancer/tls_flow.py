@@ -58,7 +58,12 @@ class Decrypted(_TlsFlow):
 
     def begin(self) -> None:
         """Start with what came along with the end of the handshake."""
-        self._decrypt()
+        try:
+            self._decrypt()
+        except OSError as error:  # as when it comes later
+            self.stop()
+            self._listener.ended(error)
+            return
         self._push()
 
     def _pull(self) -> int:

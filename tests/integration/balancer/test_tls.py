@@ -384,6 +384,25 @@ async def test_what_was_tampered_with_ends_the_association(
     assert "tls.broken" in capsys.readouterr().out
 
 
+async def test_what_is_wrong_right_behind_the_handshake_is_the_callers_fault(authority: Authority) -> None:
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = authority.client_context().wrap_bio(incoming, outgoing, server_hostname="127.0.0.1")
+    async with world(tls=ended_here(authority.pair("pacs"))) as here:
+        reader, writer = await asyncio.open_connection(*tls_port(here))
+        done = False
+        while not done:
+            try:
+                tls.do_handshake()
+                done = True
+            except ssl.SSLWantReadError:
+                writer.write(outgoing.read())
+                incoming.write(await reader.read(65536))
+        writer.write(outgoing.read() + b"\x17\x03\x03\0\x20" + bytes(32))
+        assert await here.outcomes() == {"probe": 1}
+        writer.close()
+        await asyncio.gather(writer.wait_closed(), return_exceptions=True)
+
+
 async def test_draining_aborts_what_runs_over_tls_at_a_boundary(authority: Authority) -> None:
     worker = FakeWorker(echo)
     async with worker.listening(), world(worker, tls=ended_here(authority.pair("pacs"))) as here:
