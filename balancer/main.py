@@ -64,9 +64,17 @@ async def run(
     part = Candidacy(settings, coordination, registry, name, flows) if coordination is not None else Alone()
 
     async def status() -> dict[str, object]:
-        return {"kind": "balancer", "name": name, "dicom": str(dicom), **part.status(), **door.status()}
+        return {
+            "kind": "balancer",
+            "name": name,
+            "dicom": str(dicom),
+            **tls,
+            **part.status(),
+            **door.status(),
+        }
 
     dicom = await door.listen(settings.dicom.host, settings.dicom.port)
+    tls = {} if door.tls_address is None else {"tls": str(door.tls_address)}
     pages = StatusServer(Pages(not_ready=door.not_ready, status=status, led_by=part.led_by))
     try:
         http = Address(settings.http.host, await pages.start(settings.http.host, settings.http.port))
@@ -83,7 +91,7 @@ async def run(
         async with await registry.announce(member), asyncio.TaskGroup() as tasks:
             following = tasks.create_task(door.follow())
             leading = tasks.create_task(part.run())
-            log.info("balancer.ready", dicom=str(dicom), http=str(http))
+            log.info("balancer.ready", dicom=str(dicom), **tls, http=str(http))
             await stop.wait()
             log.info("balancer.draining")
             await part.retire()

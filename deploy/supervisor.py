@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from cluster.coordination.registry import RegistryUnavailable
+from cluster.coordination.registry import Address, RegistryUnavailable
 from cluster.coordination.requests import Wish
+from cluster.settings import TlsMode
 from deploy import checks, compose, pages
 from deploy.child import Child, atria
 from deploy.errors import UserError
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    from cluster.coordination.registry import Address, Member
+    from cluster.coordination.registry import Member
     from cluster.settings import Settings
     from deploy.overrides import Overrides
     from deploy.server import Server
@@ -43,6 +44,8 @@ class Ready:
     """Where the cluster can be reached."""
 
     dicom: Address
+    tls: Address | None
+    """Where DICOM is spoken over TLS; None where it is not, or at any port that is free."""
     http: Address
     ae_title: str
     data_folder: Path
@@ -201,8 +204,15 @@ class Supervisor:
         self._overrides = replace(self._overrides, dicom_port=member.dicom.port, http_port=member.http.port)
         for child in self._children():
             child.has_started()
+        tls = self._settings.tls
         self._on_ready(
-            Ready(member.dicom, member.http, self._settings.dicom.ae_title, self._settings.data_folder)
+            Ready(
+                member.dicom,
+                Address(member.dicom.host, tls.port) if tls.mode is not TlsMode.OFF and tls.port else None,
+                member.http,
+                self._settings.dicom.ae_title,
+                self._settings.data_folder,
+            )
         )
 
     async def _ready_balancer(self) -> Member | None:

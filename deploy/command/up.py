@@ -114,6 +114,7 @@ def command(
 def _print_json(ready: Ready) -> None:
     values = {
         "dicom": {"host": ready.dicom.host, "port": ready.dicom.port, "ae_title": ready.ae_title},
+        "tls": None if ready.tls is None else {"host": ready.tls.host, "port": ready.tls.port},
         "http": {"host": ready.http.host, "port": ready.http.port},
         "data_folder": str(ready.data_folder),
     }
@@ -133,6 +134,8 @@ def _print_table(ready: Ready) -> None:
     called = Address(host, ready.dicom.port)
     table = Table(title="Atria is ready", title_style="bold green", show_header=False, title_justify="left")
     table.add_row("DICOM", f"{ready.dicom}, AE title {ready.ae_title}")
+    if ready.tls is not None:
+        table.add_row("with TLS", str(ready.tls))
     table.add_row("HTTP", f"http://{ready.http}/status  (/metrics, /healthz, /readyz)")
     table.add_row("Data", str(ready.data_folder))
     table.add_row("Logs", str(ready.data_folder / "logs"))

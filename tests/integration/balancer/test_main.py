@@ -13,6 +13,7 @@ from cluster.coordination.folder import FolderRegistry
 from cluster.coordination.registry import Address, Member
 from cluster.settings import Settings
 from cluster.settings.live import LiveSettings
+from tests.certificates import Authority
 from tests.integration.balancer.world import A_ASSOCIATE_AC, Caller, FakeWorker, associate_rq, echo
 
 
@@ -73,6 +74,17 @@ async def test_it_announces_itself_serves_and_withdraws(tmp_path: Path) -> None:
         writer.close()
         await writer.wait_closed()
     assert await registry.members("balancer") == []
+
+
+async def test_it_tells_where_it_speaks_tls(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pair = Authority(tmp_path).pair("pacs")
+    files = {"certificate_file": pair.certificate_file, "key_file": pair.key_file}
+    settings = on_free_ports(tls={"mode": "ended", "port": 0, **files})
+    async with balancer(FolderRegistry(tmp_path / "members"), settings) as member:
+        where = json.loads((await get(member.http, "/status"))[1])["tls"]
+    assert where.startswith("127.0.0.1:")
+    assert where not in ("127.0.0.1:0", str(member.dicom))
+    assert f"tls={where}" in capsys.readouterr().out
 
 
 async def test_it_is_not_ready_without_a_worker_and_ready_with_one(tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ from cluster.dicom.requestor import AssociationRejected, ProposedContext
 from cluster.dicom.transfer_syntaxes import SERVICE_ORDER
 from cluster.dicom.uids import VERIFICATION
 from deploy.client.peer import Peer, parse_address
+from deploy.server import free_port
+from tests.certificates import Authority
 from tests.integration.deploy.atria import Up, atria, is_alive, until, up
 
 VERIFICATION_ONLY = [ProposedContext(VERIFICATION, SERVICE_ORDER)]
@@ -119,6 +121,17 @@ def test_a_settings_error_is_one_clear_line(tmp_path: Path) -> None:
     refused = atria("up", "--config", config, "--data", tmp_path / "data")
     assert refused.returncode == 2
     assert one_line(refused.stderr) == f"atria: settings: {config}: dicom.prot: there is no such setting"
+
+
+def test_it_is_told_where_tls_is_spoken(tmp_path: Path) -> None:
+    pair, port = Authority(tmp_path).pair("pacs"), free_port()
+    config = tmp_path / "atria.toml"
+    files = f"certificate_file = '{pair.certificate_file}'\nkey_file = '{pair.key_file}'"
+    config.write_text(f"[tls]\nmode = 'ended'\nport = {port}\n{files}\n")
+    with up(tmp_path / "data", "--config", config) as cluster:
+        assert cluster.ready["tls"] == {"host": "127.0.0.1", "port": port}
+        with socket.create_connection(("127.0.0.1", port)):
+            pass
 
 
 def test_a_site_folder_that_is_missing_is_down_and_not_made_again(tmp_path: Path, images: list[Path]) -> None:
