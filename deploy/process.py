@@ -14,6 +14,7 @@ from deploy.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from cluster.coordination.registry import Address
     from cluster.settings import Settings
 
 STAYS_ENDED: Final = 10
@@ -57,11 +58,26 @@ def serve(settings: Settings, name: str, body: Callable[[asyncio.Event], Awaitab
 
 
 def _worded(error: OSError, settings: Settings) -> str:
-    places = (
-        f"DICOM {settings.dicom.host}:{settings.dicom.port}, HTTP {settings.http.host}:{settings.http.port}"
-    )
+    places = ", ".join(f"{what} {where}" for what, where in _places(settings).items())
     if error.errno == errno.EADDRINUSE:
-        return f"a port is in use ({places}): end who uses it, or choose others (--dicom-port, --http-port)"
+        return (
+            f"a port is in use ({places}): end who uses it, or choose others (--dicom-port, --http-port,"
+            " or in the settings)"
+        )
     if isinstance(error, socket.gaierror) or error.errno in (errno.EADDRNOTAVAIL, errno.EACCES):
         return f"cannot listen ({places}): {error.strerror}: choose another --host or port"
     raise error
+
+
+def _places(settings: Settings) -> dict[str, Address]:
+    """Return where a process may have been about to listen."""
+    from cluster.coordination.registry import Address
+    from cluster.settings import TlsMode
+
+    places = {"DICOM": Address(settings.dicom.host, settings.dicom.port)}
+    if settings.tls.mode is not TlsMode.OFF:
+        places["DICOM with TLS"] = Address(settings.dicom.host, settings.tls.port)
+    places["HTTP"] = Address(settings.http.host, settings.http.port)
+    if settings.link.is_given:
+        places["link of balancers"] = Address(settings.link.host, settings.link.port)
+    return places

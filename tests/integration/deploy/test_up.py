@@ -24,6 +24,18 @@ from tests.integration.deploy.atria import Up, atria, is_alive, until, up
 VERIFICATION_ONLY = [ProposedContext(VERIFICATION, SERVICE_ORDER)]
 
 
+FREE_PORTS = ("--dicom-port=0", "--http-port=0")
+
+
+def with_tls(folder: Path, port: int) -> Path:
+    """Write settings with TLS at a port."""
+    pair = Authority(folder).pair("pacs")
+    files = f"certificate_file = '{pair.certificate_file}'\nkey_file = '{pair.key_file}'"
+    config = folder / "tls.toml"
+    config.write_text(f"[tls]\nmode = 'ended'\nport = {port}\n{files}\n")
+    return config
+
+
 def one_line(text: str) -> str:
     lines = text.strip().splitlines()
     assert len(lines) == 1, text
@@ -108,6 +120,15 @@ def test_a_port_in_use_is_one_clear_line(tmp_path: Path, which: str) -> None:
     assert "in use" in refused.stderr
 
 
+def test_a_port_for_tls_that_is_in_use_is_named(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        config = with_tls(tmp_path, port)
+        refused = atria("up", "--data", tmp_path / "data", "--config", config, *FREE_PORTS)
+    assert refused.returncode == 2
+    assert f"in use (DICOM 127.0.0.1:0, DICOM with TLS 127.0.0.1:{port}," in one_line(refused.stderr)
+
+
 def test_a_data_folder_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     refused = atria("up", "--data", tmp_path / "file" / "data")
@@ -124,10 +145,8 @@ def test_a_settings_error_is_one_clear_line(tmp_path: Path) -> None:
 
 
 def test_it_is_told_where_tls_is_spoken(tmp_path: Path) -> None:
-    pair, port = Authority(tmp_path).pair("pacs"), free_port()
-    config = tmp_path / "atria.toml"
-    files = f"certificate_file = '{pair.certificate_file}'\nkey_file = '{pair.key_file}'"
-    config.write_text(f"[tls]\nmode = 'ended'\nport = {port}\n{files}\n")
+    port = free_port()
+    config = with_tls(tmp_path, port)
     with up(tmp_path / "data", "--config", config) as cluster:
         assert cluster.ready["tls"] == {"host": "127.0.0.1", "port": port}
         with socket.create_connection(("127.0.0.1", port)):
