@@ -21,11 +21,10 @@ from cluster.coordination.protocol import (
     CoordinationUnavailable,
     Lease,
     Revision,
-    Snapshot,
-    Term,
 )
 from cluster.coordination.registry import Address, Announcement, Kind, Member
 from cluster.proxy_protocol import Endpoint, IPAddress
+from tests.distant_store import DistantCoordination
 from tests.simulation.leadership.loop import LIFE, Life, StoppableLoop
 
 T = TypeVar("T")
@@ -314,15 +313,15 @@ class _Link:
         return json.dumps(answer)
 
 
-class _Store:
+class _Store(DistantCoordination):
     """The store as one host reaches it: what is asked may be done although no answer comes."""
 
     def __init__(self, world: World, host: Host) -> None:
+        super().__init__(world.store)
         self._world = world
         self._host = host
-        self._store = world.store
 
-    async def _call(self, work: Callable[[], Awaitable[T]]) -> T:
+    async def call(self, work: Callable[[], Awaitable[T]]) -> T:
         await self._host.step()
         answer = self._world.spawn(self._travel(work))
         try:
@@ -348,52 +347,19 @@ class _Store:
 
     async def grant(self, ttl_s: float) -> Lease:
         began = self._world.loop.time()
-        lease = await self._call(lambda: self._store.grant(ttl_s))
+        lease = await super().grant(ttl_s)
         return replace(lease, valid_until=began + ttl_s)
 
     async def keep_alive(self, lease: Lease) -> Lease:
         began = self._world.loop.time()
-        kept = await self._call(lambda: self._store.keep_alive(lease))
+        kept = await super().keep_alive(lease)
         return replace(kept, valid_until=began + kept.ttl_s)
-
-    async def revoke(self, lease: Lease) -> None:
-        await self._call(lambda: self._store.revoke(lease))
-
-    async def read(self, prefix: str) -> Snapshot:
-        return await self._call(lambda: self._store.read(prefix))
-
-    async def put(
-        self,
-        key: str,
-        value: bytes,
-        *,
-        lease: Lease | None = None,
-        expected: Revision | None = None,
-        during: Term | None = None,
-    ) -> Revision:
-        return await self._call(
-            lambda: self._store.put(key, value, lease=lease, expected=expected, during=during)
-        )
-
-    async def delete(
-        self, key: str, *, expected: Revision | None = None, during: Term | None = None
-    ) -> Revision:
-        return await self._call(lambda: self._store.delete(key, expected=expected, during=during))
-
-    async def campaign(self, election: str, value: bytes, lease: Lease) -> Term | None:
-        return await self._call(lambda: self._store.campaign(election, value, lease))
-
-    async def resign(self, term: Term) -> None:
-        await self._call(lambda: self._store.resign(term))
-
-    async def hand_over(self, term: Term, value: bytes, lease: Lease) -> Term:
-        return await self._call(lambda: self._store.hand_over(term, value, lease))
 
     async def watch(self, prefix: str, after: Revision) -> AsyncGenerator[Sequence[Change]]:
         found: asyncio.Queue[Sequence[Change]] = asyncio.Queue()
 
         async def pump() -> None:
-            async for changes in self._store.watch(prefix, after):
+            async for changes in self.store.watch(prefix, after):
                 await self._world.travel()
                 if self._host.reaches_store:
                     found.put_nowait(changes)
@@ -413,5 +379,3 @@ class _Store:
                 yield changes
         finally:
             pumping.cancel()
-
-    async def close(self) -> None: ...

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from typing import TypeVar
 
 from cluster.coordination.memory import MemoryCoordination
 from cluster.coordination.patience import Patience
-from cluster.coordination.protocol import (
-    Change,
-    CoordinationUnavailable,
-    Lease,
-    Revision,
-    Snapshot,
-    Term,
-)
+from cluster.coordination.protocol import Change, CoordinationUnavailable, Revision
+from tests.distant_store import DistantCoordination
+
+T = TypeVar("T")
 
 
-class UnreliableCoordination:
+class UnreliableCoordination(DistantCoordination):
     """One process's way to a store that others reach by other ways.
 
     Parameters
@@ -28,7 +25,7 @@ class UnreliableCoordination:
     """
 
     def __init__(self, store: MemoryCoordination, *, hangs: bool = False) -> None:
-        self._store = store
+        super().__init__(store)
         self._hangs = hangs
         self._gone = asyncio.Event()
 
@@ -38,42 +35,12 @@ class UnreliableCoordination:
     def come_back(self) -> None:
         self._gone.clear()
 
-    async def grant(self, ttl_s: float) -> Lease:
+    async def call(self, work: Callable[[], Awaitable[T]]) -> T:
         await self._reach()
-        return await self._store.grant(ttl_s)
-
-    async def keep_alive(self, lease: Lease) -> Lease:
-        await self._reach()
-        return await self._store.keep_alive(lease)
-
-    async def revoke(self, lease: Lease) -> None:
-        await self._reach()
-        await self._store.revoke(lease)
-
-    async def read(self, prefix: str) -> Snapshot:
-        await self._reach()
-        return await self._store.read(prefix)
-
-    async def put(
-        self,
-        key: str,
-        value: bytes,
-        *,
-        lease: Lease | None = None,
-        expected: Revision | None = None,
-        during: Term | None = None,
-    ) -> Revision:
-        await self._reach()
-        return await self._store.put(key, value, lease=lease, expected=expected, during=during)
-
-    async def delete(
-        self, key: str, *, expected: Revision | None = None, during: Term | None = None
-    ) -> Revision:
-        await self._reach()
-        return await self._store.delete(key, expected=expected, during=during)
+        return await work()
 
     async def watch(self, prefix: str, after: Revision) -> AsyncGenerator[Sequence[Change]]:
-        async with Patience(self._store.watch(prefix, after)) as changes:
+        async with Patience(self.store.watch(prefix, after)) as changes:
             while True:
                 await self._reach()
                 try:
@@ -81,21 +48,6 @@ class UnreliableCoordination:
                 except TimeoutError:
                     continue
                 yield news
-
-    async def campaign(self, election: str, value: bytes, lease: Lease) -> Term | None:
-        await self._reach()
-        return await self._store.campaign(election, value, lease)
-
-    async def resign(self, term: Term) -> None:
-        await self._reach()
-        await self._store.resign(term)
-
-    async def hand_over(self, term: Term, value: bytes, lease: Lease) -> Term:
-        await self._reach()
-        return await self._store.hand_over(term, value, lease)
-
-    async def close(self) -> None:
-        pass
 
     async def _reach(self) -> None:
         while self._gone.is_set():
