@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from ipaddress import IPv4Address, IPv6Address
 
 from balancer.address.announcement import gratuitous_arp, neighbour_advertisement
-from tests.integration.address.network import INTERFACE, Host, Network, balancer
+from tests.integration.address.network import INTERFACE, Balancer, Host, Network, balancer
 
 _ETH_P_ALL = 0x0003
 _ARP, _IPV6 = 0x0806, 0x86DD
@@ -134,38 +134,38 @@ async def test_an_announcement_replaces_what_a_client_knew(net: Network) -> None
 
 
 async def test_a_parked_address_is_answered_for_no_more(net: Network) -> None:
-    one = net.hosts[0]
-    async with balancer(net, one) as old:
-        await old.ask("start")
+    async with _parked(net) as (old, connection):
+        async with _sniffing(net.client, net) as sniffer:
+            net.client.run("ip", "neigh", "flush", "dev", INTERFACE)
+            await asyncio.get_running_loop().sock_sendall(connection, b"who has it?")
+            assert await sniffer.count(1.5) == 0
+        assert net.client.neighbour(net.service) is None
         await old.ask("hold", 600)
-        with await net.connect() as connection:
-            await _heard(connection, b"one\n")
-            await old.ask("park")
-            async with _sniffing(net.client, net) as sniffer:
-                net.client.run("ip", "neigh", "flush", "dev", INTERFACE)
-                await asyncio.get_running_loop().sock_sendall(connection, b"who has it?")
-                assert await sniffer.count(1.5) == 0
-            assert net.client.neighbour(net.service) is None
-            await old.ask("hold", 600)
-            await _heard(connection, b"who has it?")
-            assert str(net.service) not in one.addresses("lo")
+        await _heard(connection, b"who has it?")
+        assert str(net.service) not in old.host.addresses("lo")
 
 
 async def test_a_host_with_a_parked_address_asks_for_clients_by_its_own(net: Network) -> None:
-    one = net.hosts[0]
-    async with balancer(net, one) as old:
+    async with _parked(net) as (old, connection):
+        known = (str(net.service), "lladdr", old.host.link_layer_address, "dev", INTERFACE)
+        net.client.run("ip", "neigh", "replace", *known)
+        async with _sniffing(net.client, net) as sniffer:
+            old.host.run("ip", "neigh", "flush", "dev", INTERFACE)
+            await asyncio.get_running_loop().sock_sendall(connection, b"still here")
+            await _heard(connection, b"still here")
+            assert await sniffer.count(0.3) == 0
+
+
+@contextlib.asynccontextmanager
+async def _parked(net: Network) -> AsyncIterator[tuple[Balancer, socket.socket]]:
+    """Run a balancer that had the address and has parked it, with a client's connection from before."""
+    async with balancer(net, net.hosts[0]) as old:
         await old.ask("start")
         await old.ask("hold", 600)
         with await net.connect() as connection:
             await _heard(connection, b"one\n")
             await old.ask("park")
-            known = (str(net.service), "lladdr", one.link_layer_address, "dev", INTERFACE)
-            net.client.run("ip", "neigh", "replace", *known)
-            async with _sniffing(net.client, net) as sniffer:
-                one.run("ip", "neigh", "flush", "dev", INTERFACE)
-                await asyncio.get_running_loop().sock_sendall(connection, b"still here")
-                await _heard(connection, b"still here")
-                assert await sniffer.count(0.3) == 0
+            yield old, connection
 
 
 async def _heard(connection: socket.socket, expected: bytes) -> None:

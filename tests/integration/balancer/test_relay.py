@@ -21,6 +21,7 @@ from tests.integration.balancer.world import (
     A_RELEASE_RP,
     A_RELEASE_RQ,
     FakeWorker,
+    LateReader,
     Visit,
     buffered,
     echo,
@@ -82,19 +83,8 @@ async def test_pdus_of_any_size_arrive_as_the_worker_sent_them(sizes: list[int])
 
 
 async def test_a_worker_that_does_not_read_holds_back_the_caller_and_costs_no_time() -> None:
-    go_on = asyncio.Event()
-    received = 0
-
-    async def receive_late(visit: Visit) -> None:
-        nonlocal received
-        await visit.accept()
-        visit.reader._transport.pause_reading()  # type: ignore[attr-defined]
-        await go_on.wait()
-        visit.reader._transport.resume_reading()  # type: ignore[attr-defined]
-        while data := await visit.reader.read(MIB):
-            received += len(data)
-
-    worker = FakeWorker(receive_late)
+    late = LateReader()
+    worker = FakeWorker(late)
     total = 64 * MIB
     async with worker.listening(), world(worker) as here, here.caller() as caller:
         await caller.associate()
@@ -105,11 +95,11 @@ async def test_a_worker_that_does_not_read_holds_back_the_caller_and_costs_no_ti
         await asyncio.sleep(0.5)
         assert time.process_time() - used < 0.1
         assert buffered(caller.writer) == before
-        go_on.set()
+        late.go_on.set()
         await caller.writer.drain()
         caller.writer.write_eof()
         assert await caller.reader.read() == b""
-    assert received == total
+    assert late.received_bytes == total
 
 
 async def test_a_caller_that_does_not_read_holds_back_the_worker_and_loses_nothing() -> None:

@@ -30,6 +30,7 @@ from tests.integration.balancer.world import (
     TRANSIENT,
     Caller,
     FakeWorker,
+    LateReader,
     Visit,
     World,
     associate_rq,
@@ -314,19 +315,8 @@ async def test_a_worker_that_dies_within_a_pdu_breaks_the_connection(authority: 
 
 
 async def test_a_worker_that_does_not_read_holds_back_the_caller(authority: Authority) -> None:
-    go_on = asyncio.Event()
-    received = 0
-
-    async def receive_late(visit: Visit) -> None:
-        nonlocal received
-        await visit.accept()
-        visit.reader._transport.pause_reading()  # type: ignore[attr-defined]
-        await go_on.wait()
-        visit.reader._transport.resume_reading()  # type: ignore[attr-defined]
-        while data := await visit.reader.read(MIB):
-            received += len(data)
-
-    worker = FakeWorker(receive_late)
+    late = LateReader()
+    worker = FakeWorker(late)
     total = 48 * MIB
     async with worker.listening(), world(worker, tls=ended_here(authority.pair("pacs"))) as here:
         with Blocking(tls_port(here), authority) as caller:
@@ -337,10 +327,10 @@ async def test_a_worker_that_does_not_read_holds_back_the_caller(authority: Auth
             await asyncio.sleep(0.5)
             assert time.process_time() - used < 0.1
             assert not sending.done()
-            go_on.set()
+            late.go_on.set()
             await sending
         await here.outcomes()
-    assert received == total
+    assert late.received_bytes == total
 
 
 async def test_a_caller_that_does_not_read_holds_back_the_worker_and_loses_nothing(

@@ -73,6 +73,22 @@ async def echo(visit: Visit) -> None:
         await visit.writer.drain()
 
 
+@dataclass
+class LateReader:
+    """The script of a worker that accepts, and reads nothing before it is to go on."""
+
+    go_on: asyncio.Event = field(default_factory=asyncio.Event)
+    received_bytes: int = 0
+
+    async def __call__(self, visit: Visit) -> None:
+        await visit.accept()
+        visit.reader._transport.pause_reading()  # type: ignore[attr-defined]
+        await self.go_on.wait()
+        visit.reader._transport.resume_reading()  # type: ignore[attr-defined]
+        while data := await visit.reader.read(1024 * 1024):
+            self.received_bytes += len(data)
+
+
 async def echo_probe(visit: Visit) -> None:
     """Answer a C-ECHO, as a worker that is well does."""
     accepted_context = bytes.fromhex("21000019 01000000 40000011") + b"1.2.840.10008.1.2"
