@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def replace_durably(file: Path, text: str, *, mode: int = 0o644, like: os.stat_result | None = None) -> None:
     """Write a file: what is there is the whole new text or the whole former one, whatever happens.
 
-    To be called by one process at a time (`deploy.lock.held`).
+    To be called by one process at a time.
 
     Parameters
     ----------
