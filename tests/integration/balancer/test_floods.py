@@ -189,7 +189,9 @@ async def test_connections_that_stay_and_ask_for_nothing_keep_nobody_out(
     assert sum(closed.values()) == many()
 
 
-@pytest.mark.parametrize("beginning", [associate_rq(), CLIENT_HELLO_BEGINS + bytes(600)])
+@pytest.mark.parametrize(
+    "beginning", [associate_rq(), CLIENT_HELLO_BEGINS + bytes(600)], ids=["a request", "a handshake"]
+)
 async def test_one_byte_a_second_gets_no_more_time_than_silence(
     authority: Authority, kind: str, beginning: bytes
 ) -> None:

@@ -193,7 +193,7 @@ async def test_without_etcd_the_leader_stays_as_long_as_the_other_promises(pair:
     leader = await pair.ready()
     other = pair.other(leader)
     await pair.etcd.stop()
-    ends_at = time.monotonic() + 3 * LEASE_S
+    ends_at = time.monotonic() + 2 * LEASE_S
     while time.monotonic() < ends_at:
         assert await leader.leads()
         assert not await other.leads()
@@ -220,7 +220,7 @@ async def test_everything_is_started_anew_without_etcd(pair: Pair) -> None:
     for balancer in pair.balancers:
         await balancer.end()
     await pair.balancers[1].start()
-    await asyncio.sleep(2.5 * LEASE_S)
+    await asyncio.sleep(2 * LEASE_S)
     assert not await pair.balancers[1].leads()
     await pair.balancers[0].start()
     leader = await pair.leader(within_s=8 * LEASE_S)
