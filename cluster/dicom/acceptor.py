@@ -12,6 +12,7 @@ from typing import Final, TypeAlias, cast
 
 import structlog
 
+from cluster.dicom.account import OUTCOMES
 from cluster.dicom.associate import AssociateAC, AssociateRQ
 from cluster.dicom.association import Association, AssociationEnded
 from cluster.dicom.faults import Ending
@@ -21,7 +22,7 @@ from cluster.dicom.pdu import AssociateRJ
 from cluster.dicom.preface import Preface, Upgrade
 from cluster.dicom.refusals import Refusal, Refusals
 from cluster.dicom.states import State
-from cluster.dicom.transport import OUTCOMES, Connection
+from cluster.dicom.transport import Connection
 from cluster.dicom.upper_layer import Role
 
 _BACKLOG: Final = 1024

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from cluster.dicom import negotiation
+from cluster.dicom.account import OUTCOMES
 from cluster.dicom.associate import (
     AssociateAC,
     AssociateRQ,
@@ -22,7 +23,7 @@ from cluster.dicom.extended import ExtendedNegotiation
 from cluster.dicom.faults import Ending, LocalProtocolError
 from cluster.dicom.limits import UpperLayerLimits
 from cluster.dicom.pdu import PDV_OVERHEAD_BYTES, AssociateRJ
-from cluster.dicom.transport import OUTCOMES, Connection
+from cluster.dicom.transport import Connection
 from cluster.dicom.upper_layer import Role
 
 _CONTEXTS: Final = 128

@@ -2,7 +2,7 @@
 
 It owns the socket, the timers, back-pressure in both directions, and who waits for what. What an
 association looks like from outside is `association`'s part, how one comes about `acceptor`'s and
-`requestor`'s.
+`requestor`'s, and what is said of it `account`'s.
 """
 
 from __future__ import annotations
@@ -13,9 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, TypeVar, cast
 
-import structlog
-from prometheus_client import Counter, Gauge
-
+from cluster.dicom.account import Account
 from cluster.dicom.associate import AssociateAC, AssociateRQ
 from cluster.dicom.command_set import CommandField
 from cluster.dicom.faults import AssociationEnded, Ending, RemoteProtocolError
@@ -26,12 +24,6 @@ from cluster.dicom.pdu import Abort, AssociateRJ, ReleaseRP, ReleaseRQ
 from cluster.dicom.receive_buffer import ReceivedDataSet
 from cluster.dicom.states import State
 from cluster.dicom.upper_layer import Faulted, Indication, Role, TransportLost, UpperLayer
-
-ESTABLISHED = Gauge("atria_associations", "Associations that are established now", ["role"])
-OUTCOMES = Counter(
-    "atria_association_outcomes_total", "Associations by what became of them", ["role", "outcome"]
-)
-FAULTS = Counter("atria_upper_layer_faults_total", "What peers did wrong, by kind", ["kind"])
 
 _HIGH_WATER_BYTES: Final = 1024 * 1024
 _LOW_WATER_BYTES: Final = 256 * 1024
@@ -46,13 +38,12 @@ _WANTED_IN: Final = frozenset({State.ESTABLISHED, State.AWAITING_LOCAL_RELEASE_R
 
 T = TypeVar("T")
 
-log = structlog.get_logger()
 
-
-class Connection(asyncio.BufferedProtocol):
+class Connection(Account, asyncio.BufferedProtocol):
     """One transport connection with the upper layer on it, from its opening until it is closed."""
 
     def __init__(self, role: Role, limits: UpperLayerLimits) -> None:
+        super().__init__(role)
         self.upper_layer = UpperLayer(role, limits)
         self.limits = limits
         self.inbox: deque[ReceivedMessage] = deque()
@@ -67,17 +58,9 @@ class Connection(asyncio.BufferedProtocol):
         self.release_wanted = False
         """The peer has asked for the release."""
         self.open_requests = OpenRequests()
-        self.is_probe = False
-        """Nobody asks for anything: it is looked whether we are well, and that every few seconds."""
-        self.association_id = ""
-        self.calling_ae = ""
-        self.called_ae = ""
-        self.source = ""
-        self._role = role
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._closed = self._loop.create_future()
-        self._is_established = False
         self._ready: Callable[[], bool] | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._writable: asyncio.Future[None] | None = None
@@ -204,11 +187,6 @@ class Connection(asyncio.BufferedProtocol):
         await asyncio.shield(self._closed)
 
     @property
-    def counted_as(self) -> str:
-        """Return the role by which metrics know the association."""
-        return "probe" if self.is_probe else self._role
-
-    @property
     def idle_s(self) -> float:
         """How long it has been between messages: all that was asked is answered, and nothing is under way."""
         if (
@@ -232,10 +210,7 @@ class Connection(asyncio.BufferedProtocol):
         if self.ending is not None:
             return
         self.ending = AssociationEnded(how, why)
-        if self._is_established:
-            ESTABLISHED.labels(role=self.counted_as).dec()
-            OUTCOMES.labels(role=self.counted_as, outcome=how).inc()
-            self._say("association.ended", how=how.value, why=why)
+        self.note_ended(how, why)
         self.resume_writing()
         self._wake()
         self._interrupt()
@@ -260,27 +235,9 @@ class Connection(asyncio.BufferedProtocol):
 
     def establish(self) -> None:
         """Note that the association is established."""
-        self._is_established = True
-        ESTABLISHED.labels(role=self.counted_as).inc()
-        OUTCOMES.labels(role=self.counted_as, outcome="accepted").inc()
-        self._say("association.accepted")
+        self.note_established()
         self._heard_at = self._loop.time()
         self._watch()
-
-    def who(self) -> dict[str, str]:
-        """Return the fields by which the association is known in logs."""
-        return {
-            "association": self.association_id,
-            "role": self._role.value,
-            "calling_ae": self.calling_ae,
-            "called_ae": self.called_ae,
-            "source": self.source,
-        }
-
-    def note_fault(self, kind: str, what: str) -> None:
-        """Count and log what a peer did wrong."""
-        FAULTS.labels(kind=kind).inc()
-        log.warning("association.fault", kind=str(kind), what=what, **self.who())
 
     def hang_up(self) -> None:
         """Close the transport connection soon: what is unsent has a last chance."""
@@ -289,10 +246,6 @@ class Connection(asyncio.BufferedProtocol):
     def associate(self, pdu: AssociateRQ | AssociateAC | AssociateRJ) -> None:
         """Deal with what the peer says of a new association."""
         raise NotImplementedError
-
-    def _say(self, event: str, **fields: str) -> None:
-        say = log.debug if self.is_probe else log.info
-        say(event, **fields, **self.who())
 
     def _look_at(self, look: Callable[[T], None], what: T) -> None:
         self._heard_at = self._loop.time()
