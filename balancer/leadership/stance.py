@@ -288,8 +288,8 @@ class Stance:
             return f"promises for {self._lease_s:g} s only: let service.lease_s be the same everywhere"
         if self.name not in wish.known.everyone or wish.name not in wish.known.links:
             return "is in another list of balancers"
-        if set(self.known.pending) - set(wish.known.everyone):
-            return "knows of a balancer that is being added"
+        if added := self.known.pending.keys() - wish.known.everyone.keys():
+            return f"knows of a balancer that is being added: {', '.join(sorted(added))}"
         if self.role in HOLDERS or self.role is Role.CAMPAIGNING:
             return f"is {self.role.value}"
         if self.role is Role.PREPARED and self._prepared is not None and self._prepared.to != wish.name:

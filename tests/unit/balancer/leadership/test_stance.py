@@ -190,7 +190,8 @@ def test_who_knows_an_older_list_is_told_the_later_one() -> None:
 def test_who_knows_no_list_or_is_adding_to_it_promises_nothing() -> None:
     assert not standby(known=None).asked(wish(), 0.0).promised
     adding = standby(known=LISTED.adding({"lb4": None}))
-    assert not adding.asked(wish(), 0.0).promised
+    refused = adding.asked(wish(), 0.0)
+    assert (refused.promised, refused.why) == (False, "knows of a balancer that is being added: lb4")
     assert adding.asked(wish(known=Known(LISTED.links, 11)), 0.0).promised  # that one can be no more
 
 
