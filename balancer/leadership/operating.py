@@ -68,7 +68,9 @@ async def forget(coordination: Coordination, name: str) -> str | None:
     """Take a balancer out of the list, and return why not, or None.
 
     It is safe also while somebody leads: whoever still asks the one that is forgotten asks one too many, and
-    who wins a term without being in the list does not take the address.
+    who wins a term without being in the list does not take the address. But when the last in the list is
+    forgotten the next one begins a list anew: who was the last, and comes back with its disk while it does
+    not reach the store, finds itself alone in the list that it knows.
 
     Raises
     ------

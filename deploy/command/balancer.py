@@ -145,6 +145,9 @@ def forget(name: Name, yes: Yes = False, config: options.Config = None, data: op
     While etcd is away the leader keeps the address only if every balancer that is known promises not to take
     it. One that was taken out of service must be forgotten, or its silence lets the address go.
 
+    Where it was the only one in the list, it must not come back with its data folder: nobody is left to tell
+    it that another may hold the address.
+
     [bold]Examples[/]
 
       atria balancer forget lb2

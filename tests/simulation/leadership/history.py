@@ -165,7 +165,14 @@ def _forget(world: World, random: Random) -> None:
     if not host.is_up:
         world.note(f"{host.name} is forgotten")
         world.announced.pop(host.name, None)
-        world.spawn(operating.forget(world.store, host.name))
+        world.spawn(_forget_for_good(world, host))
+
+
+async def _forget_for_good(world: World, host: Host) -> None:
+    """Forget it; the last in the list does not come back with what it knew, as an operator is told."""
+    await operating.forget(world.store, host.name)
+    if not any(one.is_listed for one in await operating.balancers(world.store)):
+        host.disk = None
 
 
 FAULTS: Final = (
