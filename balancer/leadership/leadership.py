@@ -81,6 +81,7 @@ class Leadership:
         self._now = now = asyncio.get_running_loop().time
         memory = remembered.recall(outside.notebook)
         self._stance = stance = Stance(name, lease_s=lease_s, now=now(), grace_s=max(lease_s, memory.lease_s))
+        self._remembered = memory.known
         if memory.known is not None:
             stance.learn(memory.known)
         self._view = view = View(away_since=now())
@@ -269,10 +270,19 @@ class Leadership:
             except ValueError as error:
                 log.warning("leadership.list_unreadable", why=str(error))
                 continue
-            known = self._stance.known
-            if known is None or not known.others(self._name):
+            if not self._may_have_promised():
                 self._stance.alone()
             self._view.changed.set()
+
+    def _may_have_promised(self) -> bool:
+        """Tell whether there was, or may have been, somebody to promise something to before this began.
+
+        That is told by the list that was known then, and not by a later one: others may have been forgotten.
+        """
+        lists = (self._remembered, self._stance.known)
+        if lists == (None, None):
+            return False
+        return any(known is None or known.others(self._name) for known in lists)
 
     async def _follow_members(self) -> None:
         async for members in self._outside.registry.watch():

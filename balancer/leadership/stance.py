@@ -22,7 +22,7 @@ them promised not to take it for `lease_s` from when they were asked. At no mome
     refuses who knows less than it does (an older revision, or not a pending name). If it has lost its disk
     it knows no list, and promises nothing until it has read the store's.
 5.  *A process that begins anew* has forgotten what it promised. It promises nothing and asks for nothing
-    until the longest promise is over (`STARTING`).
+    until the longest promise is over (`STARTING`), unless it knew of nobody then to promise it to.
 6.  *Who renews* is promised to by those that have just begun, too, or have promised to another: when its
     answers are there it has held throughout (else they do not count), and by 3 nobody else's asking can have
     ended well meanwhile, for it needs the promise of this holder.

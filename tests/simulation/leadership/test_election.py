@@ -67,7 +67,7 @@ def test_it_is_said_once_that_nobody_leads_however_long_that_is_so() -> None:
     with capture_logs() as logs:
         assert play(("lb1", "lb2"), 0, body)[1] == ""
     assert len([line for line in logs if line["event"] == "leadership.nobody_leads"]) == 2  # one by each
-    assert len([line for line in logs if line["log_level"] == "warning"]) < 10
+    assert len([line for line in logs if line["log_level"] == "warning"]) < 15  # once by each who looks
 
 
 @pytest.mark.timeout(600)
