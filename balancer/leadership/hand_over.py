@@ -320,8 +320,14 @@ class HandOver:
         return self._seat.is_held
 
     async def _not_given(self) -> None:
+        """Be prepared no more.
+
+        The lease is left to run out: the term may have been given to it all the same, and would end with it
+        while the giver still holds the address, which does not know yet that it has given.
+        """
         self._stance.not_given()
         self._given_at = None
+        self._tenure.forget()
         await self.end_detour()
 
     async def _tell(

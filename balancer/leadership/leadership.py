@@ -310,6 +310,8 @@ class Leadership:
         return entry.value.decode("utf-8", "replace") if entry is not None else None
 
     async def _end_tenure(self) -> None:
+        if self._stance.prepared_by(self._now()):
+            self._tenure.forget()  # what it may have been given is not to end before the giver's time is over
         try:
             await self._tenure.end()
         except CoordinationUnavailable as error:
