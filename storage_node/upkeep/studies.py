@@ -132,13 +132,19 @@ async def side_by_side(
             if head is not None:
                 heads[name] = head
 
+    async def go_on_at(names: Iterable[str]) -> None:
+        # Not gather: cancelled, it is over with the first of them, when the others' walks cannot be closed.
+        async with asyncio.TaskGroup() as going_on:
+            for name in names:
+                going_on.create_task(go_on(name))
+
     try:
-        await asyncio.gather(*map(go_on, walks))
+        await go_on_at(walks)
         while heads:
             uid = min(head.study_instance_uid for head in heads.values())
             summaries = {name: head for name, head in heads.items() if head.study_instance_uid == uid}
             yield uid, summaries
-            await asyncio.gather(*map(go_on, summaries))
+            await go_on_at(summaries)
     finally:
         for walk in walks.values():
             await walk.aclose()
