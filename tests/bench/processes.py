@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -12,6 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+_PORTS: Final = range(15_000, 32_000)
+"""Below those that outgoing connections get (net.ipv4.ip_local_port_range)."""
 READY_TIMEOUT_S: Final = 30.0
 END_TIMEOUT_S: Final = 90.0
 _POLL_S: Final = 0.02
@@ -68,9 +71,14 @@ def running(
 
 
 def free_port() -> int:
-    """Return a loopback port that nobody listens at now."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+    """Return a loopback port that nobody uses now, and that no connection is given by the kernel."""
+    for port in random.sample(_PORTS, 100):
+        try:
+            with socket.create_server(("127.0.0.1", port)):
+                return port
+        except OSError:  # somebody listens there
+            continue
+    raise Broken(f"no free port was found in {_PORTS}")
 
 
 def wait_for_port(process: subprocess.Popen[bytes], port: int) -> None:

@@ -63,13 +63,13 @@ def test_a_study_is_deleted_and_taken_back(running: Up, stored: tuple[str, list[
     assert again.returncode == 2
     assert "nothing of it can be deleted: all of it is so already" in again.stderr
     trash = answer("trash", *here)
-    ((listed,), after) = trash["studies"], trash["next_after"]
-    assert (listed["study_instance_uid"], listed["instances"], after) == (study, len(sops), None)
+    (listed,) = [one for one in trash["studies"] if one["study_instance_uid"] == study]
+    assert (listed["instances"], trash["next_after"]) == (len(sops), None)
     assert study in atria("trash", *here).stdout
     said = answer("undelete", study, "9.9.9", "--yes", *here, exit_code=1)
     assert (said["decided"], said["nothing_of"]) == (len(sops), ["9.9.9"])
     assert len(answer(*find)) == 1
-    assert "empty" in atria("trash", *here).stdout
+    assert study not in atria("trash", *here).stdout
 
 
 def test_what_is_kept_is_deleted_when_it_is_released(running: Up, stored: tuple[str, list[str]]) -> None:
