@@ -158,14 +158,11 @@ async def members(settings: Settings, kind: Kind | None = None) -> list[Member]:
     """
     from cluster.coordination.registry import RegistryUnavailable
 
-    store = coordination(settings)
-    try:
-        return await registry(settings, store).members(kind)
-    except RegistryUnavailable as error:
-        raise UserError(f"cannot tell what runs in {settings.data_folder}: {error}") from error
-    finally:
-        if store is not None:
-            await store.close()
+    async with _opened(settings) as store:
+        try:
+            return await registry(settings, store).members(kind)
+        except RegistryUnavailable as error:
+            raise UserError(f"cannot tell what runs in {settings.data_folder}: {error}") from error
 
 
 def settings_store(settings: Settings, file: Path, coordination: Coordination | None) -> SettingsStore:
@@ -209,9 +206,16 @@ def live(
 @asynccontextmanager
 async def requests(settings: Settings) -> AsyncIterator[Requests]:
     """Look where the cluster's processes are asked to end, or to come back, as long as the context lasts."""
+    async with _opened(settings) as store:
+        yield _requests(settings, store)
+
+
+@asynccontextmanager
+async def _opened(settings: Settings) -> AsyncIterator[Coordination | None]:
+    """Open what `coordination` returns, for as long as the context lasts."""
     store = coordination(settings)
     try:
-        yield _requests(settings, store)
+        yield store
     finally:
         if store is not None:
             await store.close()

@@ -67,7 +67,7 @@ class Outcome:
     """What was seen of one fault."""
 
     fault: Fault
-    until_success_s: float
+    outage_s: float
     """The longest time without an association that succeeded, of those begun from the fault on: to switch a
     host off takes a moment, in which some still succeed."""
     longest_gap_s: float

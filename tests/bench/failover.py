@@ -69,7 +69,7 @@ async def _figures(bench: Bench) -> list[Figure]:
 
 
 def _unplanned(fault: Fault, outcomes: list[Outcome]) -> list[Figure]:
-    away_s = tuple(one.until_success_s for one in outcomes)
+    away_s = tuple(one.outage_s for one in outcomes)
     return [
         *_times(f"{fault.value}: a new association succeeds after", away_s, _BARS_S[fault]),
         _share(
