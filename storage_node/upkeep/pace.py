@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import aclosing
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -47,6 +47,34 @@ async def all_of(calls: Iterable[Awaitable[T]]) -> list[T]:
         if isinstance(answer, BaseException):
             raise answer
     return [answer for answer in answers if not isinstance(answer, BaseException)]
+
+
+async def together(works: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Do some works at once. When one fails, or this is cancelled, so are the others, in their order.
+
+    It is over when all are, whereas a `gather` that is cancelled is over with the first of them: what they
+    worked on can be closed.
+
+    Raises
+    ------
+    Exception
+        The first that one of them raised.
+    """
+    tasks = [asyncio.ensure_future(work) for work in works]
+    cancelled: asyncio.CancelledError | None = None
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            if not task.cancelling():
+                task.cancel()
+        while unfinished := [task for task in tasks if not task.done()]:
+            try:
+                await asyncio.wait(unfinished)
+            except asyncio.CancelledError as again:
+                cancelled = again
+        if cancelled is not None:
+            raise cancelled
 
 
 async def in_turn(items: Iterable[T]) -> AsyncGenerator[T]:
@@ -99,6 +127,6 @@ async def each(items: AsyncGenerator[T], work: Callable[[T], Awaitable[None]], *
             faults.append(fault)
 
     async with aclosing(items):
-        await asyncio.gather(*(until_a_fault() for _ in range(at_once)))
+        await together(until_a_fault() for _ in range(at_once))
     if faults:
         raise faults[0]

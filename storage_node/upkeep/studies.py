@@ -13,6 +13,7 @@ from cluster.nouns import Debt, Instance, Provenance
 from storage_node.catalogue.views import purged
 from storage_node.grid.paged import asked
 from storage_node.grid.sites import SiteFailed
+from storage_node.upkeep.pace import together
 
 if TYPE_CHECKING:
     from cluster.nouns import Fact
@@ -132,19 +133,13 @@ async def side_by_side(
             if head is not None:
                 heads[name] = head
 
-    async def go_on_at(names: Iterable[str]) -> None:
-        # Not gather: cancelled, it is over with the first of them, when the others' walks cannot be closed.
-        async with asyncio.TaskGroup() as going_on:
-            for name in names:
-                going_on.create_task(go_on(name))
-
     try:
-        await go_on_at(walks)
+        await together(map(go_on, walks))
         while heads:
             uid = min(head.study_instance_uid for head in heads.values())
             summaries = {name: head for name, head in heads.items() if head.study_instance_uid == uid}
             yield uid, summaries
-            await go_on_at(summaries)
+            await together(map(go_on, summaries))
     finally:
         for walk in walks.values():
             await walk.aclose()

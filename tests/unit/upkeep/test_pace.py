@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from storage_node.upkeep.pace import Pace, all_of, each, in_turn
+from storage_node.upkeep.pace import Pace, all_of, each, in_turn, together
 
 
 async def test_items_are_begun_in_their_order_and_so_many_at_once() -> None:
@@ -54,6 +54,61 @@ async def test_a_fault_of_what_yields_the_items_is_raised() -> None:
     with pytest.raises(ZeroDivisionError):
         await each(items(), work, at_once=3)
     assert done == [1]
+
+
+async def test_work_that_is_cancelled_ends_before_what_yields_its_items_is_closed() -> None:
+    asked = asyncio.Event()
+
+    async def items() -> AsyncGenerator[int]:
+        yield 1
+        asked.set()
+        try:
+            await asyncio.Event().wait()
+        finally:  # it takes some turns to let go
+            for _ in range(20):
+                await asyncio.sleep(0)
+
+    async def work(_: int) -> None:
+        await asyncio.Event().wait()
+
+    working = asyncio.ensure_future(each(items(), work, at_once=3))
+    await asked.wait()
+    working.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await working
+
+
+@pytest.mark.parametrize("first", ["a cancellation", "a failure"])
+async def test_what_is_cancelled_again_while_it_ends_is_awaited_all_the_same(first: str) -> None:
+    ended: list[str] = []
+    ending = asyncio.Event()
+    fail = asyncio.Event()
+
+    async def failing() -> None:
+        await fail.wait()
+        raise ZeroDivisionError
+
+    async def slow() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ending.set()
+            for _ in range(20):
+                await asyncio.sleep(0)
+            ended.append("slow")
+
+    working = asyncio.ensure_future(together([failing(), slow()]))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    if first == "a failure":
+        fail.set()
+    else:
+        working.cancel()
+    await ending.wait()
+    working.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await working
+    assert ended == ["slow"]
 
 
 async def test_all_are_awaited_to_their_end_before_the_first_fault_is_raised() -> None:
