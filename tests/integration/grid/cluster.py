@@ -325,7 +325,7 @@ def utc_now() -> datetime:
 async def cluster(
     folder: Path | None = None,
     *,
-    grace_s: float = 0.05,
+    grace_s: float = 5.0,
     timeout_s: float = 5.0,
     hedge_after_s: float = 0.5,
     deletion: Deletion | None = None,

@@ -153,7 +153,7 @@ async def test_a_deletion_that_one_site_of_two_knows_is_met() -> None:
 
 
 async def test_a_straggler_revives_nothing() -> None:
-    async with cluster() as c:
+    async with cluster(grace_s=0.05) as c:
         c["c"].script(faulty("put", Fault.HANG))
         await c.grid.store(arrival(), PARTS)
         c["c"].script(well)

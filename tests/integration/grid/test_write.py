@@ -70,7 +70,7 @@ async def survives(faults: tuple[tuple[str, Fault] | None, ...]) -> bool:
 
 async def test_no_one_fault_at_one_site_keeps_a_write_from_success() -> None:
     async def succeeds(name: str, fault: tuple[str, Fault]) -> None:
-        async with cluster() as c:
+        async with cluster(grace_s=0.05) as c:
             c[name].script(faulty(*fault))
             stored = await c.grid.store(arrival(), PARTS)
             await c.check_acknowledged(stored.version.digest)
@@ -106,7 +106,7 @@ async def test_with_one_site_left_nothing_is_acknowledged_nor_tried(tmp_path: Pa
 
 
 async def test_a_straggler_is_owed_then_adds_its_row_and_settles_its_debt(tmp_path: Path) -> None:
-    async with cluster(tmp_path) as c:
+    async with cluster(tmp_path, grace_s=0.05) as c:
         c["c"].script(faulty("put", Fault.HANG))
         stored = await c.grid.store(arrival(), PARTS)
         assert stored.owed == ("c",)
@@ -117,7 +117,7 @@ async def test_a_straggler_is_owed_then_adds_its_row_and_settles_its_debt(tmp_pa
 
 
 async def test_a_row_that_comes_late_settles_its_debt(tmp_path: Path) -> None:
-    async with cluster(tmp_path) as c:
+    async with cluster(tmp_path, grace_s=0.05) as c:
         c["c"].script(faulty("add", Fault.HANG))
         stored = await c.grid.store(arrival(), PARTS)
         assert stored.owed == ("c",)
@@ -128,7 +128,7 @@ async def test_a_row_that_comes_late_settles_its_debt(tmp_path: Path) -> None:
 
 
 async def test_a_straggler_of_a_refused_write_adds_no_row(tmp_path: Path) -> None:
-    async with cluster(tmp_path) as c:
+    async with cluster(tmp_path, grace_s=0.05) as c:
         c["a"].fail(Fault.HANG, "put")
         for name in ("b", "c"):
             c[name].fail(Fault.BEFORE, "put")
@@ -142,7 +142,7 @@ async def test_a_straggler_of_a_refused_write_adds_no_row(tmp_path: Path) -> Non
 
 
 async def test_a_straggler_of_a_write_that_is_refused_for_its_rows_adds_none(tmp_path: Path) -> None:
-    async with cluster(tmp_path) as c:
+    async with cluster(tmp_path, grace_s=0.05) as c:
         c["a"].fail(Fault.BEFORE, "add")
         c["c"].fail(Fault.HANG, "put")
         with pytest.raises(NotEnoughSites):
@@ -327,7 +327,7 @@ async def test_a_write_that_is_cancelled_anywhere_goes_on_to_its_end() -> None:
 
 
 async def test_close_waits_for_stragglers() -> None:
-    async with cluster() as c:
+    async with cluster(grace_s=0.05) as c:
         c["c"].fail(Fault.HANG, "put")
         stored = await c.grid.store(arrival(), PARTS)
         closing = asyncio.create_task(c.grid.close())
