@@ -12,7 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from balancer.framing import PduFraming
+from balancer.associate_rq import PDU_HEADER_BYTES
+from balancer.framing import PduFraming, pdu_length_bytes
 from balancer.pipes import Pipe, PipePool
 
 SPLICED_FROM_BYTES: Final = 64 * 1024
@@ -200,10 +201,26 @@ class FramedFlow(Flow):
 
     def _pull(self) -> int:
         framing = self.framing
-        if framing.body_left_bytes > SPLICED_FROM_BYTES and self._has_pipe():
-            count = self._fill_pipe(framing.body_left_bytes)
-            framing.skip(count)
+        header = self._next_header()
+        left_bytes = len(header) + pdu_length_bytes(header) if header else framing.body_left_bytes
+        if left_bytes > SPLICED_FROM_BYTES and self._has_pipe():
+            count = self._fill_pipe(left_bytes)
+            framing.feed(header[:count])
+            framing.skip(max(count - len(header), 0))
             return count
         count = self._copy(SPLICED_FROM_BYTES if self._at_boundary is None else framing.needed_bytes)
         framing.feed(self._copied)
         return count
+
+    def _next_header(self) -> bytes:
+        """Look at a PDU's header where the PDU may well be large, as the one before was; take nothing.
+
+        Returns
+        -------
+        bytes
+            Empty where none begins, none is looked for, or not all of it has come.
+        """
+        if not self.framing.at_boundary or self.framing.last_length_bytes <= SPLICED_FROM_BYTES:
+            return b""
+        header = self._source.recv(PDU_HEADER_BYTES, socket.MSG_PEEK)
+        return header if len(header) == PDU_HEADER_BYTES else b""

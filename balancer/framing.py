@@ -13,6 +13,11 @@ LAST_PDU_TYPES: Final = frozenset({A_ASSOCIATE_RJ, A_RELEASE_RP, A_ABORT})
 """After these an acceptor has nothing more to say (PS3.8 9.2)."""
 
 
+def pdu_length_bytes(header: bytes | bytearray) -> int:
+    """Return how many bytes follow a PDU's header of six bytes."""
+    return int.from_bytes(header[2:PDU_HEADER_BYTES], "big")
+
+
 class PduFraming:
     """Follows one direction of a connection."""
 
@@ -21,6 +26,8 @@ class PduFraming:
         self._body_left = 0
         self.last_type: int | None = None
         """Type of the last PDU that has begun to arrive with its whole header."""
+        self.last_length_bytes = 0
+        """Its length, as its header says."""
 
     @property
     def at_boundary(self) -> bool:
@@ -58,7 +65,7 @@ class PduFraming:
             position = min(end, size)
             if len(self._header) == PDU_HEADER_BYTES:
                 self.last_type = self._header[0]
-                self._body_left = int.from_bytes(self._header[2:], "big")
+                self.last_length_bytes = self._body_left = pdu_length_bytes(self._header)
                 self._header.clear()
 
     def skip(self, count: int) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import errno
 import hashlib
+import itertools
 import os
 import random
 import socket
@@ -78,6 +79,31 @@ async def test_pdus_of_any_size_arrive_as_the_worker_sent_them(sizes: list[int])
             assert await caller.associate() == A_ASSOCIATE_AC
             received = await caller.reader.readexactly(len(sent))
             assert received == sent
+            assert await caller.read_pdu() == A_RELEASE_RP
+        assert await here.outcomes() == {"released": 1}
+
+
+@pytest.mark.parametrize("cut", range(8))
+async def test_a_large_pdu_after_another_arrives_wherever_its_header_is_cut(cut: int) -> None:
+    bodies = [random.Random(n).randbytes(n) for n in (300_000, 70_000, 65_537, 65_536, 10, 2 * MIB, 70_000)]
+    pdus = [pdu(4, body) for body in bodies]
+    arrived = asyncio.Semaphore(0)
+
+    async def send(visit: Visit) -> None:
+        await visit.accept()
+        for each, following in itertools.zip_longest(pdus, pdus[1:], fillvalue=A_RELEASE_RP):
+            visit.writer.write((each if each is pdus[0] else each[cut:]) + following[:cut])
+            await arrived.acquire()
+        visit.writer.write(A_RELEASE_RP[cut:])
+        await visit.reader.read()
+
+    worker = FakeWorker(send)
+    async with worker.listening(), world(worker) as here:
+        async with here.caller() as caller:
+            assert await caller.associate() == A_ASSOCIATE_AC
+            for each in pdus:
+                assert await caller.read_pdu() == each
+                arrived.release()
             assert await caller.read_pdu() == A_RELEASE_RP
         assert await here.outcomes() == {"released": 1}
 
