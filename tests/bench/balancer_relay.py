@@ -24,6 +24,7 @@ PART: Final = "balancer-relay"
 _ATRIA: Final = "Atria"
 _ATRIA_TLS: Final = "Atria, TLS ended"
 _HAPROXY: Final = "HAProxy"
+_HAPROXY_SPLICING: Final = "HAProxy, made to splice"
 _TOWARDS: Final = {SINK: "to workers", SOURCE: "to clients"}
 _MOST_OF_ITS_TIME: Final = 0.6
 """CPU seconds per GB, beside HAProxy's."""
@@ -74,8 +75,10 @@ def run(bench: Bench) -> list[Figure]:
             _ATRIA_TLS: _Contender(atria, authority.file, tls_port),
         }
         if program := tools.haproxy():
-            found = stack.enter_context(peers.haproxy(program, bench.folder, worker))
-            contenders[_HAPROXY] = _Contender(found)
+            for name in (_HAPROXY, _HAPROXY_SPLICING):
+                always = name == _HAPROXY_SPLICING
+                found = peers.haproxy(program, bench.folder, worker, always_splices=always)
+                contenders[name] = _Contender(stack.enter_context(found))
         return [
             figure
             for called in _TOWARDS
@@ -99,6 +102,8 @@ def _compare(bench: Bench, contenders: dict[str, _Contender], called: str, strea
         *(Figure(PART, f"{name}, CPU{suffix}", "s/GB", values) for name, values in costs.items()),
         ratio(PART, rates, _ATRIA, _HAPROXY, suffix=suffix, at_least=1.0),
         _cost(costs, suffix),
+        ratio(PART, rates, _ATRIA, _HAPROXY_SPLICING, suffix=suffix),
+        ratio(PART, costs, _ATRIA, _HAPROXY_SPLICING, suffix=f", CPU{suffix}"),
     ]
 
 

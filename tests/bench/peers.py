@@ -14,14 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from balancer.pipes import PIPE_BYTES
 from tests.bench.processes import free_port, running, wait_for_port
 
 _HAPROXY: Final = """\
 global
   nbthread 1
+  tune.pipesize {pipe_bytes}
 defaults
   mode tcp
-  option splice-auto
+{splicing}
   timeout connect 5s
   timeout client 60s
   timeout server 60s
@@ -29,6 +31,8 @@ listen dicom
   bind 127.0.0.1:{port}
   server worker 127.0.0.1:{worker_port} send-proxy-v2
 """
+_SPLICES_WHERE_IT_SEES_FIT: Final = "  option splice-auto"
+_ALWAYS_SPLICES: Final = "  option splice-request\n  option splice-response"
 _NO_DELAY: Final = {"TCP_NODELAY": "1"}
 
 
@@ -61,11 +65,22 @@ def measured(name: str, folder: Path, *arguments: str) -> Iterator[Measured]:
 
 
 @contextlib.contextmanager
-def haproxy(program: Path, folder: Path, worker_port: int) -> Iterator[Measured]:
-    """Run HAProxy, on one thread, with `splice`, before a worker that wants a PROXY protocol header."""
+def haproxy(program: Path, folder: Path, worker_port: int, *, always_splices: bool) -> Iterator[Measured]:
+    """Run HAProxy, on one thread, before a worker that wants a PROXY protocol header.
+
+    Left to itself (`option splice-auto`) it splices only what its heuristics take for a stream.
+    """
     port = free_port()
-    configuration = folder / "haproxy.cfg"
-    configuration.write_text(_HAPROXY.format(port=port, worker_port=worker_port), "utf-8")
+    configuration = folder / f"haproxy-{port}.cfg"
+    configuration.write_text(
+        _HAPROXY.format(
+            port=port,
+            worker_port=worker_port,
+            pipe_bytes=PIPE_BYTES,
+            splicing=_ALWAYS_SPLICES if always_splices else _SPLICES_WHERE_IT_SEES_FIT,
+        ),
+        "utf-8",
+    )
     with running([program, "-db", "-f", configuration], folder=folder) as process:
         wait_for_port(process, port)
         yield Measured(port, process.pid)
