@@ -17,7 +17,7 @@ from balancer.framing import PduFraming, pdu_length_bytes
 from balancer.pipes import Pipe, PipePool
 
 SPLICED_FROM_BYTES: Final = 64 * 1024
-"""Where more than this of a PDU is to come, it is spliced; less is copied, together with what follows."""
+"""A PDU longer than this is spliced; shorter ones are copied, together with what follows."""
 
 _scratch = memoryview(bytearray(SPLICED_FROM_BYTES))
 """Where every flow reads what it copies: what it cannot pass on within the same callback, it takes out."""
@@ -202,8 +202,9 @@ class FramedFlow(Flow):
     def _pull(self) -> int:
         framing = self.framing
         header = self._next_header()
-        left_bytes = len(header) + pdu_length_bytes(header) if header else framing.body_left_bytes
-        if left_bytes > SPLICED_FROM_BYTES and self._has_pipe():
+        length_bytes = pdu_length_bytes(header) if header else framing.last_length_bytes
+        left_bytes = len(header) + length_bytes if header else framing.body_left_bytes
+        if left_bytes and length_bytes > SPLICED_FROM_BYTES and self._has_pipe():
             count = self._fill_pipe(left_bytes)
             framing.feed(header[:count])
             framing.skip(max(count - len(header), 0))
