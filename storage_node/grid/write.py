@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import prometheus_client
@@ -19,6 +20,7 @@ from storage_node.grid.arrival import Stored
 from storage_node.grid.driver import Driver
 from storage_node.grid.plan import Refuse
 from storage_node.grid.record import FactRecord, VersionRecord
+from storage_node.grid.sites import SiteFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -166,18 +168,46 @@ class Writer:
 
     async def _write(self, row: Row, tried: Sequence[GridSite], put: Put) -> Stored | NotEnoughSites:
         record = VersionRecord(self.sites, row, put, self._now)
-        outcome = await self._drive(record, tried)
+        outcome = await self._add(record, tried)
         if isinstance(outcome, NotEnoughSites):
             return outcome
         order = facts.order_above_purged(record.met, record.digest)
         if order is not None:
             record = record.again(max(order, outcome.order))
-            outcome = await self._drive(record, [site for site in tried if record.has_put(site)])
+            outcome = await self._add(record, [site for site in tried if record.has_put(site)])
             if isinstance(outcome, NotEnoughSites):
                 return outcome
         refusal = await self._see_to_it_that_it_is_shown(record)
         deleted = facts.was_deleted(record.met)
         return refusal or Stored(row.version, outcome.copies, outcome.owed, outcome.order, deleted)
+
+    async def _add(self, record: VersionRecord, tried: Sequence[GridSite]) -> Acknowledge | NotEnoughSites:
+        """Write a version, and hear from R sites that vote what was decided about its instance.
+
+        A site that is being filled takes rows, but what it does not know may have been decided all the same
+        (design, rule 8): where too few others took this one, more are asked.
+        """
+        outcome = await self._drive(record, tried)
+        if isinstance(outcome, NotEnoughSites):
+            return outcome
+        health = self.sites.health()
+        heard = sum(not health[name].filling for name in record.met)
+        for site in self.sites.voters():
+            if heard < self.quorum.read and site.name not in record.met:
+                with suppress(SiteFailed):  # its health says so
+                    call = site.catalogue.facts_of(record.row.version.instance)
+                    record.met[site.name] = await self.sites.ask(site, call)
+                    heard += 1
+        if heard < self.quorum.read:
+            return NotEnoughSites(heard, self.quorum.read, self._without_a_word(record))
+        return outcome
+
+    def _without_a_word(self, record: VersionRecord) -> dict[str, str]:
+        return {
+            name: "it is being filled" if health.filling else health.why or "it did not answer"
+            for name, health in self.sites.health().items()
+            if health.filling or name not in record.met
+        }
 
     async def _see_to_it_that_it_is_shown(self, record: VersionRecord) -> NotEnoughSites | None:
         """Write the fact, if one is needed, by which success means what the settings say that it does."""

@@ -152,6 +152,40 @@ async def test_a_deletion_that_one_site_of_two_knows_is_met() -> None:
         assert not await hidden_at(c)
 
 
+async def test_nothing_is_stored_where_too_few_that_vote_say_whether_it_was_deleted() -> None:
+    """Deleted at a and c; c has lost its disk, and knows nothing: what is stored at b and c may be hidden."""
+    async with cluster() as c:
+        c["b"].fail(Fault.BEFORE)
+        await c.grid.sites.probe()
+        await delete(c)
+        c["b"].heal()
+        await c.replace("c")
+        c["a"].fail(Fault.BEFORE)
+        await c.grid.sites.probe()
+        with pytest.raises(NotEnoughSites) as refused:
+            await c.grid.store(arrival(), PARTS)
+        assert (refused.value.answered, refused.value.needed) == (1, 2)
+        assert set(refused.value.reasons) == {"a", "c"}
+        await c.heal()
+        await c.grid.store(arrival(), PARTS)
+        await c.repair()
+        assert not await hidden_at(c)
+
+
+async def test_one_that_votes_and_took_no_row_is_asked_what_was_decided() -> None:
+    async with cluster() as c:
+        c["b"].fail(Fault.BEFORE)
+        await c.grid.sites.probe()
+        await delete(c)
+        c["b"].heal()
+        await c.replace("c")
+        c["a"].fail(Fault.BEFORE, "put")
+        await c.grid.store(arrival(), PARTS)
+        await c.heal()
+        await c.repair()
+        assert not await hidden_at(c)
+
+
 async def test_a_straggler_revives_nothing() -> None:
     async with cluster(grace_s=0.05) as c:
         c["c"].script(faulty("put", Fault.HANG))
