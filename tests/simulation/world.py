@@ -134,11 +134,15 @@ class World:
             self.violations.append(f"{name} is owed {version.digest[:8]} no more, and does not hold it")
 
     async def debt_of_fact_ends(self, debt: Debt) -> None:
-        """Check that a site which is said to be owed a fact no more holds it."""
-        known = {fact.digest: fact for fact in await self.site(debt.site).facts(debt.instance)}
-        if debt.digest in known and await self.site(debt.site).holds_fact(known[debt.digest]):
-            return
-        if debt.site not in self.lost_since(self.loop.time() - LONGEST_WRITE_S):
+        """Check that a site which is said to be owed a fact no more holds it, if any site still does."""
+        holders = {
+            site.name
+            for site in self.sites
+            for fact in await site.facts(debt.instance)
+            if fact.digest == debt.digest and await site.holds_fact(fact)
+        }
+        lost = self.lost_since(self.loop.time() - LONGEST_WRITE_S)
+        if holders and debt.site not in holders | lost:
             self.violations.append(f"{debt.site} is owed a fact no more, and does not hold it")
 
     def _is_spoilt(self, site: Site, version: Version) -> bool:
