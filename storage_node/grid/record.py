@@ -80,7 +80,7 @@ class VersionRecord:
     put_object: Put
     now: Callable[[], datetime]
     met: dict[str, Sequence[Fact]] = field(default_factory=dict)
-    """The facts that the row met, at each site that has confirmed it."""
+    """The facts that the row met, at each site that has confirmed it; or that one said which was asked."""
     again_at: datetime | None = None
     """When the row is added once more, of which there was one whose copy had gone; None if it is not."""
     _put: dict[str, tuple[str, datetime]] = field(default_factory=dict)
@@ -100,10 +100,13 @@ class VersionRecord:
         """When the first of the objects was put."""
         return min(put_at for _, put_at in self._put.values())
 
-    def again(self, order: int) -> VersionRecord:
+    def above(self, order: int) -> VersionRecord:
         """Return the same, whose objects are put already, and whose row is to have this order at least."""
-        row = replace(self.row, order=order)
-        return replace(self, row=row, met={}, again_at=self.now())
+        return replace(self, row=replace(self.row, order=order))
+
+    def again(self, order: int) -> VersionRecord:
+        """Return the same, whose row names the copy that was put now, whatever copy it had named."""
+        return replace(self.above(order), again_at=self.now())
 
     def has_put(self, site: GridSite) -> bool:
         """Return whether the object is at a site."""

@@ -34,6 +34,14 @@ def merge(answers: Iterable[Sequence[Row]], choice: str | None = None) -> tuple[
     return tuple(sorted(merged.values(), key=partial(currency, choice=choice), reverse=True))
 
 
+def order_among(known: Sequence[Row], digest: str) -> int:
+    """Return the order that a version has, or would get, where these rows of its instance are known."""
+    return next(
+        (row.order for row in known if row.version.digest == digest),
+        1 + max((row.order for row in known), default=0),
+    )
+
+
 def _merge(one: Row, other: Row) -> Row:
     return replace(
         one,

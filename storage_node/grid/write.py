@@ -20,6 +20,7 @@ from storage_node.grid.arrival import Stored
 from storage_node.grid.driver import Driver
 from storage_node.grid.plan import Refuse
 from storage_node.grid.record import FactRecord, VersionRecord
+from storage_node.grid.rows import order_among
 from storage_node.grid.sites import SiteFailed
 
 if TYPE_CHECKING:
@@ -168,39 +169,45 @@ class Writer:
 
     async def _write(self, row: Row, tried: Sequence[GridSite], put: Put) -> Stored | NotEnoughSites:
         record = VersionRecord(self.sites, row, put, self._now)
-        outcome = await self._add(record, tried)
+        outcome = await self._drive(record, tried)
         if isinstance(outcome, NotEnoughSites):
             return outcome
-        order = facts.order_above_purged(record.met, record.digest)
-        if order is not None:
-            record = record.again(max(order, outcome.order))
-            outcome = await self._add(record, [site for site in tried if record.has_put(site)])
+        order = await self._order_by_all_that_vote(record, outcome.order)
+        if isinstance(order, NotEnoughSites):
+            return order
+        above_purged = facts.order_above_purged(record.met, record.digest)
+        if above_purged is not None:
+            record = record.again(max(above_purged, order))
+        elif order > outcome.order:
+            record = record.above(order)
+        if record.row.order:
+            outcome = await self._drive(record, [site for site in tried if record.has_put(site)])
             if isinstance(outcome, NotEnoughSites):
                 return outcome
         refusal = await self._see_to_it_that_it_is_shown(record)
         deleted = facts.was_deleted(record.met)
         return refusal or Stored(row.version, outcome.copies, outcome.owed, outcome.order, deleted)
 
-    async def _add(self, record: VersionRecord, tried: Sequence[GridSite]) -> Acknowledge | NotEnoughSites:
-        """Write a version, and hear from R sites that vote what was decided about its instance.
+    async def _order_by_all_that_vote(self, record: VersionRecord, order: int) -> int | NotEnoughSites:
+        """Hear from R sites that vote what was decided, and what order the version is to have.
 
-        A site that is being filled takes rows, but what it does not know may have been decided all the same
-        (design, rule 8): where too few others took this one, more are asked.
+        A site that is being filled takes rows, but what it does not know may be there all the same (design,
+        rule 8): where too few others took this one, more are asked. What they say was decided is noted in the
+        record.
         """
-        outcome = await self._drive(record, tried)
-        if isinstance(outcome, NotEnoughSites):
-            return outcome
         health = self.sites.health()
         heard = sum(not health[name].filling for name in record.met)
         for site in self.sites.voters():
             if heard < self.quorum.read and site.name not in record.met:
+                instance = record.row.version.instance
                 with suppress(SiteFailed):  # its health says so
-                    call = site.catalogue.facts_of(record.row.version.instance)
-                    record.met[site.name] = await self.sites.ask(site, call)
+                    known = await self.sites.ask(site, site.catalogue.rows_of(instance))
+                    record.met[site.name] = await self.sites.ask(site, site.catalogue.facts_of(instance))
+                    order = max(order, order_among(known, record.digest))
                     heard += 1
         if heard < self.quorum.read:
             return NotEnoughSites(heard, self.quorum.read, self._without_a_word(record))
-        return outcome
+        return order
 
     def _without_a_word(self, record: VersionRecord) -> dict[str, str]:
         return {

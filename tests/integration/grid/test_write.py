@@ -278,6 +278,25 @@ async def test_a_site_that_was_replaced_in_the_middle_of_a_write_is_no_copy() ->
         assert not await c["c"].rows()
 
 
+async def test_the_newest_version_is_so_where_one_that_votes_and_took_no_row_knows_the_others() -> None:
+    """Two versions at a and c; c has lost its disk, and a takes no third: that one goes to b and c."""
+    async with cluster() as c:
+        c["b"].fail(Fault.BEFORE)
+        await c.grid.sites.probe()
+        for old in ([b"meta", b"one"], [b"meta", b"two"]):
+            await c.grid.store(arrival(), old)
+        c["b"].heal()
+        await c.replace("c")
+        c["a"].fail(Fault.BEFORE, "put")
+        newest = await c.grid.store(arrival(), PARTS)
+        assert newest.order == 3
+        await c.heal()
+        await c.repair()
+        current, *_ = await c.grid.rows_of(arrival().instance)
+        assert current.version.digest == newest.version.digest
+        await c.check_everywhere(newest.version.digest)
+
+
 async def test_orders_that_differ_are_made_the_same(tmp_path: Path) -> None:
     async with cluster(tmp_path) as c:
         c["c"].fail(Fault.BEFORE)
