@@ -12,8 +12,9 @@ from storage_node.catalogue.matching import by_uids
 from storage_node.upkeep.fill import Fill
 from storage_node.upkeep.rebuild import Rebuild
 from tests.bench import instances
-from tests.integration.minio.world import SOON_S, World, instance_of
+from tests.integration.minio.world import World, instance_of
 from tests.integration.rebuild.world import said_by
+from tests.waiting import soon
 
 STUDY = instances.uids(1, 1, 0).study.decode()
 
@@ -21,17 +22,18 @@ STUDY = instances.uids(1, 1, 0).study.decode()
 async def test_a_catalogue_is_made_anew_from_its_bucket(running: World) -> None:
     files = [*await running.store(5), *await running.store(frames=40)]
     await running.grid.decide(instance_of(files[0]), FactKind.DELETED, by="somebody", reason="test")
+    await running.repair()
     before = await said_by(running.grid.sites["b"].catalogue)
     b = running.settings.sites[1]
     await asyncio.to_thread(making.begin_rebuild, running.settings, b)
-    async with asyncio.timeout(SOON_S):
+    async with soon("b is there without what it knew", seen=running.grid.health):
         await running.grid.sites.wait_until(lambda health: health["b"].up and health["b"].filling)
     roster = RecordRoster(running.settings)
     limit_bytes = running.settings.limits.header_limit_bytes
     report = await Rebuild(running.grid, roster, header_limit_bytes=limit_bytes).run_once()
     assert (report.rebuilt, report.added, report.facts, report.unreadable) == (("b",), 6, 1, 0)
     assert await said_by(running.grid.sites["b"].catalogue) == before
-    async with asyncio.timeout(SOON_S):
+    async with soon("b is rebuilt", seen=lambda: running.grid.sites["b"].membership):
         await running.grid.sites.wait_until(lambda _: not running.grid.sites["b"].membership.rebuilding)
     filled = await Fill(running.grid, running.settings.upkeep, roster).run_once()
     assert (filled.filled, filled.given) == (("b",), 0)

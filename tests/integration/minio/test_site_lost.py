@@ -26,7 +26,7 @@ async def _check(world: World, fault: Fault) -> None:
         # A site that hangs costs one time limit, not one for each instance.
         assert time.monotonic() - began < WRITING["site_timeout_s"] * 2
         await world.check_readable()
-        assert not world.grid.health()[_SITE].takes_writes
+        await world.until_not_taking_writes(_SITE)
         assert world.grid.health()[_SITE].why
     await world.until_up()
     await world.repair()

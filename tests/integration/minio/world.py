@@ -38,19 +38,18 @@ from storage_node.upkeep.repair import Repair
 from storage_node.upkeep.scrub import Scrub
 from storage_node.upkeep.verify import verify
 from tests.bench import instances
+from tests.waiting import soon
 
 Servers = Mapping[str, MinioServer]
 
 WRITING = {
     "straggler_grace_s": 0.2,
-    "site_timeout_s": 3.0,
+    "site_timeout_s": 10.0,
     "probe_interval_s": 0.1,
-    "probe_timeout_s": 0.5,
+    "probe_timeout_s": 2.0,
     "hedge_after_s": 0.1,
     "free_space_low_bytes": 8 * 1024 * 1024,
 }
-SOON_S = 20.0
-"""Limit of what is waited for: on a machine that is busy it may take long."""
 _ROUND_INTERVAL_S = 0.05
 MEMORY_LIMIT_BYTES = 2 * 1024 * 1024
 _EXPLICIT = instances.EXPLICIT_VR_LITTLE_ENDIAN
@@ -135,20 +134,21 @@ class World:
 
     async def until_up(self, *names: str) -> None:
         """Wait until these sites, or all, are up and take writes."""
-        async with asyncio.timeout(SOON_S):
+        async with soon("these sites take writes", seen=self.grid.health):
             await self.grid.sites.wait_until(
                 lambda health: all(health[name].takes_writes for name in names or self.servers)
             )
 
     async def until_not_taking_writes(self, name: str) -> None:
         """Wait until a site is known not to be worth writing to."""
-        async with asyncio.timeout(SOON_S):
+        async with soon(f"{name} takes no writes", seen=self.grid.health):
             await self.grid.sites.wait_until(lambda health: not health[name].takes_writes)
 
     async def repair(self) -> None:
         """Pay what is owed, until each site has everything and nothing is owed any more."""
         repair = Repair(self.grid, self.settings.upkeep)
-        async with asyncio.timeout(SOON_S):
+        found = None
+        async with soon("nothing is owed", seen=lambda: (found, self.grid.health())):
             while not (found := await verify(self.grid)).complete or any(site.debts for site in found.sites):
                 await repair.run_once()
                 await asyncio.sleep(_ROUND_INTERVAL_S)

@@ -25,10 +25,17 @@ from storage_node.upkeep.fill import Fill
 from storage_node.upkeep.rebuild import Rebuild, Report
 from tests.integration.services.instances import CT, element, instance
 from tests.integration.services.node import EXPLICIT
+from tests.waiting import soon
 
 BEGIN = datetime(2026, 3, 1, 12, tzinfo=UTC)
-SOON_S = 20.0
-WRITING = {"straggler_grace_s": 1.0, "probe_interval_s": 0.05, "free_space_low_bytes": 1}
+WRITING = {
+    "straggler_grace_s": 60.0,
+    "site_timeout_s": 60.0,
+    "probe_interval_s": 0.05,
+    "probe_timeout_s": 60.0,
+    "free_space_low_bytes": 1,
+}
+"""No site is down, or owed a copy, because the disk that tests share is slow."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +103,7 @@ class World:
 
     async def until(self, name: str, *, votes: bool) -> None:
         """Wait until a site can be reached, and has its vote, or has none."""
-        async with asyncio.timeout(SOON_S):
+        async with soon(f"{name} is up, and votes: {votes}", seen=self.grid.health):
             await self.grid.sites.wait_until(lambda health: health[name].up and health[name].votes is votes)
 
     async def lose_catalogue(self, name: str) -> None:
@@ -111,7 +118,7 @@ class World:
 
     async def rebuild(self) -> Report:
         report = await self.new_rebuild().run_once()
-        async with asyncio.timeout(SOON_S):
+        async with soon("all is rebuilt", seen=lambda: [site.membership for site in self.grid.sites.up()]):
             await self.grid.sites.wait_until(
                 lambda _: not any(self.grid.sites[name].membership.rebuilding for name in report.rebuilt)
             )
