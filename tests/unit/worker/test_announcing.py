@@ -15,6 +15,7 @@ import structlog
 from cluster.coordination.registry import Address, Load, Member, RegistryUnavailable
 from storage_node import announcing
 from storage_node.announcing import Announcing
+from tests.waiting import soon
 
 MEMBER = Member("worker", "worker-1", Address("127.0.0.1", 1), 1, "1", datetime(2026, 1, 1, tzinfo=UTC))
 INTERVAL_S = 0.1
@@ -67,7 +68,7 @@ class Working:
 @asynccontextmanager
 async def working() -> AsyncIterator[Working]:
     one = Working()
-    async with asyncio.timeout(5):
+    async with soon("what changed is told", seen=lambda: one.announced.at):
         following = asyncio.create_task(one.announcing.follow())
         yield one
         following.cancel()
@@ -93,7 +94,7 @@ async def test_changes_in_quick_succession_are_told_at_most_once_an_interval_and
         while (await worker.announced.told.get()).load != Load(30):
             pass
         times = worker.announced.at
-        assert len(times) <= 6
+        assert len(times) > 1
         assert all(later - earlier >= 0.9 * INTERVAL_S for earlier, later in itertools.pairwise(times))
 
 
