@@ -15,6 +15,7 @@ from cluster.coordination.registry import Address, Kind, Member, Registry
 from cluster.settings import Etcd
 from tests.contract.coordination.conftest import stores_in
 from tests.etcd import EtcdCluster
+from tests.waiting import soon
 
 STARTED_AT = datetime(2024, 1, 1, 12, 30, 1, 250, tzinfo=UTC)
 
@@ -118,10 +119,10 @@ async def test_of_two_under_one_name_the_newer_is_shown(views: Views) -> None:
 
 async def test_watching_begins_with_what_is_there(views: Views) -> None:
     here, there = views
-    async with asyncio.timeout(5), following(there) as changes:
+    async with soon("a change is seen"), following(there) as changes:
         assert await anext(changes) == []
     await here.announce(member("worker-1"))
-    async with asyncio.timeout(5), following(there) as changes:
+    async with soon("a change is seen"), following(there) as changes:
         assert await anext(changes) == [member("worker-1")]
 
 
@@ -129,7 +130,7 @@ async def test_every_kind_of_change_is_seen(views: Views) -> None:
     here, there = views
     one = member("worker-1")
     moved = replace(one, dicom=Address("127.0.0.1", 11113))
-    async with asyncio.timeout(5), following(there) as changes:
+    async with soon("a change is seen"), following(there) as changes:
         assert await anext(changes) == []
         announcement = await here.announce(one)
         assert await anext(changes) == [one]
@@ -149,7 +150,7 @@ async def test_nothing_is_yielded_while_nothing_changes(views: Views) -> None:
 
 async def test_a_slow_watcher_sees_the_last_state(views: Views) -> None:
     here, there = views
-    async with asyncio.timeout(5), following(there) as changes:
+    async with soon("a change is seen"), following(there) as changes:
         assert await anext(changes) == []
         for name in ("a", "b", "c"):
             await here.announce(member(name))
@@ -159,7 +160,7 @@ async def test_a_slow_watcher_sees_the_last_state(views: Views) -> None:
 
 async def test_two_watchers_see_the_same(views: Views) -> None:
     here, there = views
-    async with asyncio.timeout(5), following(here) as one, following(there) as other:
+    async with soon("a change is seen"), following(here) as one, following(there) as other:
         assert await anext(one) == await anext(other) == []
         await here.announce(member("worker-1"))
         assert await anext(one) == await anext(other) == [member("worker-1")]

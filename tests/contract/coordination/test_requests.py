@@ -15,6 +15,7 @@ from cluster.coordination.folder_requests import FolderRequests
 from cluster.coordination.memory import MemoryCoordination
 from cluster.coordination.requests import Addressee, Request, Requests, Wish
 from cluster.coordination.stored_requests import StoredRequests
+from tests.waiting import soon
 
 DRAIN = Request(Wish.DRAIN, datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC))
 RESTART = Request(Wish.RESTART, datetime(2026, 1, 2, 3, 4, 6, tzinfo=UTC))
@@ -58,13 +59,13 @@ async def comes_to_nobody(requests: Requests, name: str, addressee: Addressee = 
 async def test_a_request_comes_as_it_was_asked(views: Views, request_: Request) -> None:
     here, there = views
     await here.ask("worker", "worker-1", request_)
-    async with asyncio.timeout(5), incoming(there) as coming:
+    async with soon("a change is seen"), incoming(there) as coming:
         assert await anext(coming) == request_
 
 
 async def test_who_waits_already_is_told_each_that_comes(views: Views) -> None:
     here, there = views
-    async with asyncio.timeout(5), incoming(there) as coming:
+    async with soon("a change is seen"), incoming(there) as coming:
         for request in (DRAIN, RESTART):
             waiting = asyncio.ensure_future(anext(coming))
             await asyncio.sleep(0.05)
@@ -76,7 +77,7 @@ async def test_a_request_is_taken_once(views: Views) -> None:
     here, there = views
     await here.ask("worker", "worker-1", DRAIN)
     assert await here.waits("worker", "worker-1")
-    async with asyncio.timeout(5), incoming(there) as coming:
+    async with soon("a change is seen"), incoming(there) as coming:
         await anext(coming)
     assert not await here.waits("worker", "worker-1")
     assert await comes_to_nobody(here, "worker-1")
@@ -105,7 +106,7 @@ async def test_the_last_of_those_that_wait_is_the_one_that_comes(views: Views) -
     here, there = views
     await here.ask("worker", "worker-1", DRAIN)
     await here.ask("worker", "worker-1", RESTART)
-    async with asyncio.timeout(5), incoming(there) as coming:
+    async with soon("a change is seen"), incoming(there) as coming:
         assert await anext(coming) == RESTART
     assert await comes_to_nobody(there, "worker-1")
 
@@ -123,7 +124,7 @@ async def test_a_request_comes_to_nobody_else(views: Views, other: str) -> None:
 async def test_a_name_may_hold_anything(views: Views) -> None:
     here, there = views
     await here.ask("worker", "../a b/ü", DRAIN)
-    async with asyncio.timeout(5), incoming(there, "../a b/ü") as coming:
+    async with soon("a change is seen"), incoming(there, "../a b/ü") as coming:
         assert await anext(coming) == DRAIN
 
 

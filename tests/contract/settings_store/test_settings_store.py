@@ -20,6 +20,7 @@ from cluster.settings_store.protocol import Change, SettingsStore
 from deploy import settings_history
 from deploy.settings_file import FileSettings
 from tests.etcd import EtcdCluster
+from tests.waiting import soon
 
 FIRST = {"limits": {"associations": 7}, "peers": [{"ae_title": "CT"}]}
 TEXT = '# ours\n[limits]\nassociations = 7\n[[peers]]\nae_title = "CT"\n'
@@ -156,7 +157,7 @@ async def test_only_so_many_revisions_are_kept(views: Views, monkeypatch: pytest
 
 async def test_who_watches_is_told_at_once_and_after_each_change(views: Views) -> None:
     here, there = views
-    async with asyncio.timeout(10), aclosing(there.watch()) as changes:
+    async with soon("a change is seen"), aclosing(there.watch()) as changes:
         assert document(await anext(changes)) == FIRST
         for associations in (8, 9):
             await here.change(limit(associations), by="ann", what="more")
