@@ -8,11 +8,12 @@ import random
 import signal
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, closing
+from contextlib import aclosing, asynccontextmanager, closing
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
+from cluster.coordination.registry import Member, Registry
 from cluster.dicom import client
 from cluster.dicom.association import Association
 from cluster.dicom.faults import AssociationEnded
@@ -24,9 +25,12 @@ from deploy.overrides import Overrides
 from storage_node.upkeep.verify import verify
 from tests.integration.deploy.atria import up
 from tests.unit.header.encoding import EXPLICIT, element
+from tests.waiting import soon, until
 
 SENDERS = 4
 KILLS = 6
+BETWEEN_KILLS = 7
+"""Instances that are acknowledged at least before each, however long a busy machine takes over them."""
 CT = "1.2.840.10008.5.1.4.1.1.2"
 SETTINGS = "[limits]\nmemory_limit_bytes = 1048576\n"
 """What is larger is streamed."""
@@ -45,6 +49,15 @@ class Load:
     """Digest of the data set of each instance that was acknowledged, by its UID."""
     interrupted: int = 0
     over: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def goes_on(self) -> None:
+        """Wait until some more are acknowledged."""
+        wanted = len(self.acknowledged) + BETWEEN_KILLS
+        await until(
+            lambda: len(self.acknowledged) >= wanted,
+            f"{wanted} instances are acknowledged",
+            seen=lambda: (len(self.acknowledged), self.interrupted),
+        )
 
 
 def instances(sender: int, chance: random.Random) -> Iterator[tuple[str, bytes]]:
@@ -123,14 +136,22 @@ def select(site: Site, statement: str, *values: str) -> list[tuple[str, int]]:
         return connection.execute(statement, values).fetchall()
 
 
-async def kill_workers(settings: Settings, chance: random.Random) -> None:
-    """Kill one worker after another, at moments that chance chooses."""
-    registry = compose.registry(settings)
+async def kill_workers(load: Load, chance: random.Random) -> None:
+    """Kill one worker after another that has somebody's association, at moments that chance chooses."""
+    registry = compose.registry(load.settings)
     for _ in range(KILLS):
         await asyncio.sleep(chance.uniform(0.3, 1.2))
-        while not (workers := await registry.members("worker")):  # noqa: ASYNC110  # all are being started
-            await asyncio.sleep(0.05)
-        os.kill(chance.choice(workers).pid, signal.SIGKILL)
+        await load.goes_on()
+        os.kill((await busy_worker(registry, chance)).pid, signal.SIGKILL)
+
+
+async def busy_worker(registry: Registry, chance: random.Random) -> Member:
+    """Return one that has an association, as soon as there is one: all may be being started."""
+    async with soon("a worker has an association"), aclosing(registry.watch()) as memberships:
+        async for members in memberships:
+            if busy := [one for one in members if one.kind == "worker" and one.load.associations]:
+                return chance.choice(busy)
+    raise AssertionError
 
 
 @asynccontextmanager
@@ -158,9 +179,9 @@ async def test_killed_workers_cost_no_acknowledged_instance(tmp_path: Path) -> N
         host, port = parse_address(cluster.address)
         load = Load(settings, Peer(host, port, "ATRIA", "LOAD", settings.upper_layer_limits))
         async with under_load(load):
-            await kill_workers(settings, chance)
+            await kill_workers(load, chance)
         assert load.interrupted >= KILLS
-        assert len(load.acknowledged) >= 10 * SENDERS
+        assert len(load.acknowledged) >= KILLS * BETWEEN_KILLS
         await all_copies(settings)
     for site in settings.sites:
         for sop, digest in load.acknowledged.items():
