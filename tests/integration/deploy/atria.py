@@ -16,14 +16,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deploy.overrides import Overrides
+from deploy.overrides import FILE, Overrides
 from deploy.overview import Overview, Process, look
+from tests.waiting import SOON_S
 
 COMMAND = (sys.executable, "-m", "deploy.command.main")
 READY_TIMEOUT_S = 60
+END_TIMEOUT_S = 60
+PATIENT = "[writing]\nstraggler_grace_s = 60\nsite_timeout_s = 60\nprobe_timeout_s = 60\n"
+"""Where the machine has much else to do the sites are slow: none is down, or owed a copy, because of that."""
 
 
-def atria(*arguments: object, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
+def atria(*arguments: object, timeout_s: float = 100) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*COMMAND, *map(str, arguments)],
         capture_output=True,
@@ -56,16 +60,20 @@ class Up:
 
     def pids(self, expected: int) -> list[int]:
         """Wait until so many processes are there, as some come when the cluster works already."""
-        until(lambda: len(self.look().processes) == expected)
+        until(lambda: len(self.look().processes) == expected, seen=lambda: self.look().processes)
         return [one.pid for one in self.look().processes]
 
     def end(self) -> int:
         self.process.send_signal(signal.SIGINT)
-        return self.process.wait(30)
+        return self.process.wait(END_TIMEOUT_S)
 
 
 @contextlib.contextmanager
 def up(data: Path, *arguments: object) -> Iterator[Up]:
+    """Run a cluster; where nothing else is said, its sites are waited for until they have what was sent."""
+    if not (data / FILE).exists() and not any("--config" in str(argument) for argument in arguments):
+        data.mkdir(exist_ok=True)
+        (data / FILE).write_text(PATIENT)
     with subprocess.Popen(
         [*COMMAND, "up", "--json", f"--data={data}", "--dicom-port=0", "--http-port=0", *map(str, arguments)],
         stdin=subprocess.DEVNULL,
@@ -83,16 +91,16 @@ def up(data: Path, *arguments: object) -> Iterator[Up]:
             if process.poll() is None:
                 process.send_signal(signal.SIGINT)
                 try:
-                    process.wait(30)
+                    process.wait(END_TIMEOUT_S)
                 except subprocess.TimeoutExpired:
                     process.kill()
 
 
-def until(holds: Callable[[], bool], timeout_s: float = 20) -> None:
+def until(holds: Callable[[], bool], *, seen: Callable[[], object] = lambda: "nothing") -> None:
     """Wait for something that another process does, and that raises no event here."""
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + SOON_S
     while not holds():
-        assert time.monotonic() < deadline, "it did not come to hold in time"
+        assert time.monotonic() < deadline, f"it did not come to hold within {SOON_S:g} s; seen: {seen()}"
         time.sleep(0.1)
 
 

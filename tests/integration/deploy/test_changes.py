@@ -17,7 +17,7 @@ from pydicom import dcmread
 from tests.integration.deploy.atria import COMMAND, Up, atria, up
 from tests.tools import dcmtk
 
-TIMEOUT_S = 30
+TIMEOUT_S = 60
 
 
 class Follower:
@@ -41,6 +41,16 @@ class Follower:
             entry = json.loads(self.line())
             found += [entry] if entry.get("study_instance_uid") == study else []
         return found
+
+    def entries_until_complete(self, instances: int, study: str) -> list[dict[str, Any]]:
+        """Return the next entries of a study until it is complete with so many instances.
+
+        It may be said to be complete before: its sender paused for longer than that takes.
+        """
+        found = self.entries(instances + 1, study)
+        while (last := found[-1])["kind"] != "study_complete" or last["instances"] < instances:
+            found += self.entries(1, study)
+        return [one for one in found[:-1] if one["kind"] != "study_complete"] + found[-1:]
 
     def end(self) -> tuple[int, str, str]:
         self.process.send_signal(signal.SIGINT)
@@ -102,7 +112,7 @@ def test_what_is_stored_and_decided_comes_as_lines_and_the_study_is_complete(
     study = study_of(images)
     with following("--data", running.data, "--config", config, "--complete", "--json") as follower:
         assert atria("send", "--to", running.address, *images).returncode == 0
-        *versions, complete = follower.entries(len(images) + 1, study)
+        *versions, complete = follower.entries_until_complete(len(images), study)
         assert {entry["sop_instance_uid"] for entry in versions} == {one.SOPInstanceUID for one in read}
         assert {entry["kind"] for entry in versions} == {"version"}
         assert {entry["sop_class_uid"] for entry in versions} == {one.SOPClassUID for one in read}

@@ -15,6 +15,7 @@ from deploy.child import Child, atria
 from deploy.errors import UserError
 from deploy.process import STAYS_ENDED
 from tests.integration.deploy.atria import is_alive
+from tests.waiting import soon
 
 
 def balancer(tmp_path: Path) -> Child:
@@ -24,7 +25,7 @@ def balancer(tmp_path: Path) -> Child:
 
 async def announced(tmp_path: Path, other_than: int = 0) -> Member:
     (tmp_path / "members").mkdir(exist_ok=True)
-    async with asyncio.timeout(20):
+    async with soon("the balancer is announced", seen=(tmp_path / "balancer.log").read_text):
         async for members in FolderRegistry(tmp_path / "members").watch():
             for member in members:
                 if member.pid != other_than:
@@ -51,7 +52,7 @@ async def test_a_child_that_was_ready_once_is_started_again_and_stopped_gently(t
     child.has_started()
     os.kill(first.pid, signal.SIGKILL)
     second = await announced(tmp_path, other_than=first.pid)
-    await child.stop(limit_s=20)
+    await child.stop(limit_s=60)
     await keeping
     assert not is_alive(second.pid)
 
@@ -87,7 +88,8 @@ def short_lived(tmp_path: Path, code: int) -> Child:
 
 async def lives(tmp_path: Path, number: int) -> list[str]:
     """Wait until it was started so often."""
-    async with asyncio.timeout(20):
+    noted: list[str] = []
+    async with soon(f"it was started {number} times", seen=lambda: noted):
         while True:
             noted = (tmp_path / "lives").read_text().split() if (tmp_path / "lives").exists() else []
             if len(noted) >= number:
@@ -104,7 +106,7 @@ async def test_a_child_that_is_to_stay_ended_is_started_when_it_is_wanted(tmp_pa
     assert len(await lives(tmp_path, 1)) == 1
     child.start_again()
     await lives(tmp_path, 2)
-    await child.stop(limit_s=20)
+    await child.stop(limit_s=60)
     await keeping
 
 
@@ -116,7 +118,7 @@ async def test_a_child_that_is_wanted_while_it_still_ends_is_started(tmp_path: P
     await lives(tmp_path, 2)
     await asyncio.sleep(0.5)
     assert len(await lives(tmp_path, 2)) == 2  # wanted once, started once
-    await child.stop(limit_s=20)
+    await child.stop(limit_s=60)
     await keeping
 
 
@@ -126,7 +128,7 @@ async def test_a_child_that_was_asked_to_end_is_back_at_once_each_time(tmp_path:
     keeping = asyncio.create_task(child.keep())
     with structlog.testing.capture_logs() as logs:
         await lives(tmp_path, 4)
-    await child.stop(limit_s=20)
+    await child.stop(limit_s=60)
     await keeping
     assert {(entry["event"], entry["again_in_s"]) for entry in logs} == {("process.restarts", 0.2)}
 
@@ -137,7 +139,7 @@ async def test_a_child_that_dies_again_and_again_waits_longer_each_time(tmp_path
     keeping = asyncio.create_task(child.keep())
     with structlog.testing.capture_logs() as logs:
         await lives(tmp_path, 3)
-    await child.stop(limit_s=20)
+    await child.stop(limit_s=60)
     await keeping
     assert [(entry["event"], entry["again_in_s"]) for entry in logs][:2] == [
         ("process.died", 0.2),

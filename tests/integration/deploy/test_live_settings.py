@@ -16,14 +16,14 @@ from cluster.dicom.association import Association
 from cluster.dicom.limits import UpperLayerLimits
 from cluster.dicom.requestor import AssociationRejected, ProposedContext, connect
 from storage_node.services.reply import reply
-from tests.integration.deploy.atria import Up, atria, until, up
+from tests.integration.deploy.atria import Up, atria, up
 from tests.integration.deploy.scp import listening
 from tests.integration.services.instances import identifier
+from tests.waiting import soon, until
 
 T = TypeVar("T")
 
 EXPLICIT = "1.2.840.10008.1.2.1"
-FOLLOWED_WITHIN_S = 5.0
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,8 @@ async def pids(cluster: Up) -> dict[str, int]:
 
 async def followed(ask: Callable[[], Awaitable[T]], *, other_than: T) -> T:
     """Ask until the answer is another: there are several workers, and each follows by itself."""
-    async with asyncio.timeout(FOLLOWED_WITHIN_S):
+    answers: list[T] = []
+    async with soon(f"no answer is {other_than}", seen=lambda: answers):
         while True:
             answers = [await ask() for _ in range(4)]
             if other_than not in answers:
@@ -97,7 +98,7 @@ async def test_a_destination_that_was_added_meanwhile_is_sent_to_and_one_that_wa
     await command(cluster, "send", *images)
     study = str(dcmread(images[0]).StudyInstanceUID)
     processes = await pids(cluster)
-    async with listening(serve) as there, asyncio.timeout(60):
+    async with listening(serve) as there:
         assert await moved(cluster, study, "NEW") == 0xA801
         await command(cluster, "ae", "add", "NEW", "--host", there.host, "--port", there.port)
         assert await followed(lambda: moved(cluster, study, "NEW"), other_than=0xA801) == 0
@@ -125,14 +126,10 @@ async def test_a_file_that_a_hand_edit_broke_is_said_and_what_held_before_still_
     file, log = cluster.data / "atria.toml", cluster.data / "logs" / "worker-1.log"
     good = file.read_text()
     try:
-        await asyncio.to_thread(
-            until, lambda: "dicom.check_called_ae_title" in log.read_text(), FOLLOWED_WITHIN_S
-        )
+        await until(lambda: "dicom.check_called_ae_title" in log.read_text(), seen=log.read_text)
         file.write_text(good + "\n[limits]\nassociations = 0\n")
-        await asyncio.to_thread(
-            until,
-            lambda: "limits.associations: expected greater than 0" in log.read_text(),
-            FOLLOWED_WITHIN_S,
+        await until(
+            lambda: "limits.associations: expected greater than 0" in log.read_text(), seen=log.read_text
         )
         refused = await asyncio.to_thread(atria, "ae", "add", "CT9", "--data", cluster.data)
         assert refused.returncode == 2
@@ -153,7 +150,7 @@ async def test_what_a_hand_edit_changed_is_in_the_history_without_a_command(clus
         *_, last = sorted(folder.glob("0*.json"))
         return "CT2" in last.read_text()
 
-    await asyncio.to_thread(until, noted, FOLLOWED_WITHIN_S)
+    await until(noted, "the history has the hand edit", seen=lambda: sorted(folder.iterdir()))
     newest, former, *_ = json.loads(await command(cluster, "settings", "history", "--json"))
     assert (newest["changed_by"], newest["change"]) == ("", "the settings file was edited by hand")
     assert former["change"] == "AE CT1 added"

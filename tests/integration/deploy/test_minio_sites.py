@@ -55,9 +55,9 @@ def test_a_minio_that_is_killed_is_not_missed_and_comes_back_and_the_next_start_
         before = pid_of(cluster, "minio-b")
         os.kill(before, signal.SIGKILL)
         send(cluster, *second)
-        until(lambda: {site.state for site in cluster.look().sites} == {"up"})
+        until(lambda: {site.state for site in cluster.look().sites} == {"up"}, seen=cluster.look)
         assert pid_of(cluster, "minio-b") != before
-        until(lambda: held(cluster) == everywhere(3))
+        until(lambda: held(cluster) == everywhere(3), seen=cluster.look)
         assert cluster.end() == 0
         assert not any(map(is_alive, pids))
     with up(tmp_path / "data") as cluster:

@@ -55,9 +55,9 @@ def test_a_database_that_is_killed_is_not_missed_and_comes_back_and_the_next_sta
         before = pid_of(cluster, "postgresql-b")
         os.kill(before, signal.SIGKILL)
         send(cluster, *images[1:3])
-        until(lambda: {site.state for site in cluster.look().sites} == {"up"})
+        until(lambda: {site.state for site in cluster.look().sites} == {"up"}, seen=cluster.look)
         assert pid_of(cluster, "postgresql-b") != before
-        until(lambda: held(cluster) == everywhere(3))
+        until(lambda: held(cluster) == everywhere(3), seen=cluster.look)
         host, _, port = address_of(cluster, "postgresql-a").rpartition(":")
         with socket.create_connection((host, int(port))):  # somebody else's: it is not waited for
             assert cluster.end() == 0

@@ -16,8 +16,7 @@ from deploy import compose
 from deploy.overrides import Overrides
 from tests.etcd import EtcdCluster, own_cluster
 from tests.integration.deploy.atria import atria
-
-FOLLOWED_WITHIN_S = 5.0
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -59,10 +58,8 @@ async def command(overrides: Overrides, *words: object) -> str:
     return done.stdout
 
 
-async def until(live: LiveSettings, *titles: str) -> None:
-    async with asyncio.timeout(FOLLOWED_WITHIN_S):
-        while live.now.known_aes != set(titles):  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
+async def until_known(live: LiveSettings, *titles: str) -> None:
+    await until(lambda: live.now.known_aes == set(titles), seen=lambda: live.now.known_aes)
 
 
 async def test_all_hosts_follow_what_is_changed_on_one(etcd: EtcdCluster, tmp_path: Path) -> None:
@@ -72,10 +69,10 @@ async def test_all_hosts_follow_what_is_changed_on_one(etcd: EtcdCluster, tmp_pa
     async with process(one) as here, process(other) as there:
         assert here.now.known_aes == there.now.known_aes == {"CT1"}
         await command(other, "ae", "add", "MR1")
-        await until(here, "CT1", "MR1")
-        await until(there, "CT1", "MR1")
+        await until_known(here, "CT1", "MR1")
+        await until_known(there, "CT1", "MR1")
         await command(one, "settings", "revert", 1)
-        await until(there, "CT1")
+        await until_known(there, "CT1")
     shown = await asyncio.to_thread(atria, "settings", "show", "peers", "--json", *other.arguments())
     assert json.loads(shown.stdout)["peers"]["from"] == "cluster"
     assert "says something else of peers" in shown.stderr
@@ -88,10 +85,9 @@ async def test_a_process_starts_without_etcd_and_follows_when_it_is_back(
     here = host(tmp_path / "one", etcd.settings())
     async with process(here) as live:
         await command(here, "ae", "add", "CT1")
-        await until(live, "CT1")
-        async with asyncio.timeout(FOLLOWED_WITHIN_S):
-            while "CT1" not in (tmp_path / "one" / "settings.json").read_text():  # noqa: ASYNC110
-                await asyncio.sleep(0.02)
+        await until_known(live, "CT1")
+        kept = tmp_path / "one" / "settings.json"
+        await until(lambda: "CT1" in kept.read_text(), seen=kept.read_text)
     (member,) = etcd.members
     await member.stop()
     async with process(here) as live:
@@ -101,4 +97,4 @@ async def test_a_process_starts_without_etcd_and_follows_when_it_is_back(
         assert "nothing was changed" in refused.stderr
         await etcd.mend()
         await command(here, "ae", "add", "MR1")
-        await until(live, "CT1", "MR1")
+        await until_known(live, "CT1", "MR1")

@@ -16,6 +16,7 @@ from deploy import compose
 from deploy.overrides import Overrides
 from tests.etcd import EtcdCluster
 from tests.integration.deploy.atria import COMMAND, up
+from tests.waiting import SOON_S
 
 LEASE_S = 2
 
@@ -62,7 +63,7 @@ def members(host: Overrides) -> list[Member]:
     return asyncio.run(compose.members(host.settings()))
 
 
-def until(host: Overrides, *names: str, within_s: float = 30) -> None:
+def until(host: Overrides, *names: str, within_s: float = SOON_S) -> None:
     end = time.monotonic() + within_s
     while (found := sorted(member.name for member in members(host))) != sorted(names):
         assert time.monotonic() < end, found
@@ -80,7 +81,7 @@ def test_processes_are_there_while_they_live_and_outlive_an_outage(
         until(host, "h1", "h1-worker-1", "h2-worker-1")
         worker.send_signal(signal.SIGTERM)
         until(host, "h1", "h1-worker-1")
-        assert worker.wait(10) == 0
+        assert worker.wait(SOON_S) == 0
         for member in etcd.members:
             asyncio.run(member.kill())
         time.sleep(2 * LEASE_S)
@@ -88,8 +89,8 @@ def test_processes_are_there_while_they_live_and_outlive_an_outage(
         asyncio.run(etcd.mend())
         until(host, "h1", "h1-worker-1")
         balancer.send_signal(signal.SIGTERM)
-        assert balancer.wait(10) == 0
-    until(host, within_s=LEASE_S + 10)
+        assert balancer.wait(SOON_S) == 0
+    until(host)
 
 
 def test_processes_start_without_etcd_and_are_found_by_what_is_on_disk(
@@ -98,15 +99,15 @@ def test_processes_start_without_etcd_and_are_found_by_what_is_on_disk(
     with running(host, "worker", "h1-worker-1"), running(host, "balancer", "h1"):
         until(host, "h1", "h1-worker-1")
         file = host.settings().remembered_folder / "h1" / "members.json"
-        end = time.monotonic() + 10
+        end = time.monotonic() + SOON_S
         while not (file.exists() and "h1-worker-1" in file.read_text()):
-            assert time.monotonic() < end
+            assert time.monotonic() < end, "what it knows of others is not on disk"
             time.sleep(0.05)
         for member in etcd.members:
             asyncio.run(member.kill())
     log = host.settings().data_folder / "h1.log"
     with running(host, "balancer", "h1"), running(host, "worker", "h1-worker-1"):
-        end = time.monotonic() + 20
+        end = time.monotonic() + SOON_S
         while '"worker.found"' not in log.read_text() and "worker.found" not in log.read_text():
             assert time.monotonic() < end, log.read_text()
             time.sleep(0.05)
@@ -125,7 +126,7 @@ def test_one_upkeep_process_fills_and_another_takes_over(etcd: EtcdCluster, host
         return entries["fill"].value.decode() if entries else ""
 
     def until_leads(holds: Callable[[str], bool]) -> str:
-        end = time.monotonic() + 30
+        end = time.monotonic() + SOON_S
         while not holds(found := asyncio.run(leader())):
             assert time.monotonic() < end, found
             time.sleep(0.1)
