@@ -12,6 +12,7 @@ from typing import Final, TypeAlias
 
 from cluster.dicom.elements import Element, repertoire_of
 from cluster.dicom.transfer_syntaxes import DEFLATED_EXPLICIT_VR_LE, EXPLICIT_VR_BE
+from cluster.dicom.uids import LONGEST_UID
 from cluster.dicom.walker import DataSetCutShort, HeaderError, Walker
 
 __all__ = ["DataSetCutShort", "HeaderError", "HeaderReader"]
@@ -30,7 +31,6 @@ _EXPECTED_VR: Final = {**dict.fromkeys(_IDENTITY, "UI"), 0x00080005: "CS", 0x001
 _INFLATE_BYTES: Final = 64 * 1024
 _INFLATED_LIMIT_BYTES: Final = 256 * 1024 * 1024
 _VALID_UID: Final = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))*")
-_UID_LENGTH: Final = 64
 
 _SWAP_BYTES: Final = {
     **dict.fromkeys(("AT", "OW", "SS", "US"), 2),
@@ -109,7 +109,7 @@ class HeaderReader:
         if patient_id is None or not patient_id.value.strip(b" \0"):
             odd.add("no_patient_id")
         for uid in map(self._uid, _IDENTITY):
-            if uid is not None and (len(uid) > _UID_LENGTH or not _VALID_UID.fullmatch(uid)):
+            if uid is not None and (len(uid) > LONGEST_UID or not _VALID_UID.fullmatch(uid)):
                 odd.add("invalid_uid")
         for tag, vr in _EXPECTED_VR.items():
             element = self.elements.get(tag)

@@ -21,6 +21,7 @@ from cluster.dicom.extended import OFFERED, ExtendedNegotiation, agree
 from cluster.dicom.pdu import PDV_OVERHEAD_BYTES, AssociateRJ
 from cluster.dicom.transfer_syntaxes import IMPLICIT_VR_LE, choose_for_service, choose_for_storage
 from cluster.dicom.uids import (
+    LONGEST_UID,
     PATIENT_ROOT_FIND,
     PATIENT_ROOT_GET,
     PATIENT_ROOT_MOVE,
@@ -182,8 +183,8 @@ def _refused(context: ProposedItem, result: int) -> ResultItem:
 
 
 def _is_storage(abstract_syntax: str, policy: AcceptancePolicy) -> bool:
-    if not abstract_syntax:
-        return False
+    if not 0 < len(abstract_syntax) <= LONGEST_UID:
+        return False  # taken, it might fill more of the answer than there is room for
     storage, others = _sop_classes()
     if policy.accept_unknown_storage:
         return abstract_syntax not in others

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from cluster.dicom.uids import LONGEST_UID
+
 IMPLICIT_VR_LE: Final = "1.2.840.10008.1.2"
 EXPLICIT_VR_LE: Final = "1.2.840.10008.1.2.1"
 DEFLATED_EXPLICIT_VR_LE: Final = "1.2.840.10008.1.2.1.99"
@@ -50,7 +52,7 @@ def choose_for_storage(offered: Iterable[str]) -> str | None:
     offered : iterable of str
         In the order of the requestor, which counts among equals.
     """
-    keepable = [uid for uid in offered if uid and uid not in _REFERENCED]
+    keepable = [uid for uid in offered if 0 < len(uid) <= LONGEST_UID and uid not in _REFERENCED]
     return min(keepable, key=_rank, default=None)
 
 

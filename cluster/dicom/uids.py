@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+LONGEST_UID: Final = 64
+"""Characters of a UID at most (PS3.5 9.1)."""
+
 VERIFICATION: Final = "1.2.840.10008.1.1"
 
 PATIENT_ROOT_FIND: Final = "1.2.840.10008.5.1.4.1.2.1.1"

@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.dicom import uids
-from cluster.dicom.associate import AssociateAC, AssociateRQ, ProposedItem, Role, UserInformation
+from cluster.dicom.associate import (
+    AssociateAC,
+    AssociateRQ,
+    ProposedItem,
+    Role,
+    UserInformation,
+    decode_associate_ac,
+    decode_associate_rq,
+)
 from cluster.dicom.extended import ExtendedNegotiation, Extension, agree, has
 from cluster.dicom.negotiation import AcceptancePolicy, contexts_of, negotiate
 from cluster.dicom.pdu import AssociateRJ
@@ -19,6 +27,7 @@ from cluster.dicom.transfer_syntaxes import (
     IMPLICIT_VR_LE,
     choose_for_storage,
 )
+from cluster.dicom.uids import LONGEST_UID
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 PRIVATE_CLASS = "1.2.840.113619.4.2"
@@ -107,6 +116,27 @@ def test_retired_storage_classes_are_taken(retired: str) -> None:
 )
 def test_a_service_that_is_not_offered_is_not_taken_for_storage(service: str) -> None:
     assert results(request((service, (EXPLICIT_VR_LE,)))) == [(3, EXPLICIT_VR_LE)]
+
+
+def test_a_syntax_longer_than_a_uid_can_be_is_not_taken() -> None:
+    longest = "1." + "2" * (LONGEST_UID - 2)
+    longer = longest + "2"
+    asked = request((longest, (IMPLICIT_VR_LE,)), (longer, (IMPLICIT_VR_LE,)), (CT, (longer, longest)))
+    assert results(asked) == [(0, IMPLICIT_VR_LE), (3, IMPLICIT_VR_LE), (0, longest)]
+    assert results(request((CT, (longer,)))) == [(4, longer)]
+
+
+def test_the_answer_can_be_encoded_however_much_is_asked_for() -> None:
+    """All that is answered of roles stands in one item with what we say of ourselves (PS3.8 9.3.3.3)."""
+    most = [f"1.{number}.".ljust(LONGEST_UID, "2") for number in range(128)]
+    for uids_asked_for in (["1." + "2" * 65_490], most):
+        asked = dataclasses.replace(
+            request(*((uid, (IMPLICIT_VR_LE,)) for uid in uids_asked_for)),
+            user_information=UserInformation(0, roles=tuple(Role(uid, True, True) for uid in uids_asked_for)),
+        )
+        answered = answer(decode_associate_rq(asked.encode()[6:]))
+        assert isinstance(answered, AssociateAC)
+        assert decode_associate_ac(answered.encode()[6:]) == answered
 
 
 def test_a_service_takes_what_we_can_read() -> None:
