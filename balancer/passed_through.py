@@ -15,26 +15,36 @@ from balancer.tls import HANDSHAKE
 
 _RECORD_HEADER_BYTES: Final = 5
 _LONGEST_RECORD_BYTES: Final = 1 << 14
-"""Of plaintext, as the first record is (RFC 8446 5.1)."""
+"""Of plaintext, as the first records are (RFC 8446 5.1)."""
+_HELLO_HEADER_BYTES: Final = 4
+_CLIENT_HELLO: Final = 1
+_LONGEST_HELLO_BYTES: Final = 1 << 17
+"""As much as OpenSSL reads; RFC 8446 4 would allow 16 MiB."""
 _READ_AT_ONCE_BYTES: Final = 64 * 1024
 
 
 class ClientHelloReader:
-    """Reads TLS's first record, without a look at what it says: so that one who is silent costs no worker."""
+    """Reads a ClientHello, without a look at what it offers: so that one who is silent costs no worker.
+
+    It may come in several records (RFC 8446 5.1). A worker has nothing to answer before all are there.
+    """
 
     def __init__(self) -> None:
-        self._record = bytearray()
+        self._records = bytearray()
+        self._begin = 0
+        """Where the current record begins."""
         self._total_bytes = _RECORD_HEADER_BYTES
+        self._hello = bytearray()
 
     @property
     def received_bytes(self) -> int:
         """How much has come."""
-        return len(self._record)
+        return len(self._records)
 
     @property
     def needed_bytes(self) -> int:
         """How many more bytes may be fed now."""
-        return self._total_bytes - len(self._record)
+        return self._total_bytes - len(self._records)
 
     def feed(self, data: bytes) -> AssociateRq | None:
         """Take bytes, at most `needed_bytes` of them.
@@ -42,23 +52,47 @@ class ClientHelloReader:
         Returns
         -------
         AssociateRq or None
-            The record, from nobody to nobody; None while it is not complete.
+            The records, from nobody to nobody; None while they are not complete.
 
         Raises
         ------
         NotAnAssociateRq
-            It is no record of a handshake.
+            They are no records of a handshake, or too many.
         """
-        self._record += data
-        if self._record[0] != HANDSHAKE:
+        self._records += data
+        if self._records[self._begin : self._begin + 1] not in (b"", bytes((HANDSHAKE,))):
             raise NotAnAssociateRq("no TLS, on a port for it", AbortReason.UNRECOGNIZED_PDU)
-        if len(self._record) == _RECORD_HEADER_BYTES == self._total_bytes:
-            length = int.from_bytes(self._record[3:], "big")
-            if not 0 < length <= _LONGEST_RECORD_BYTES:
-                raise NotAnAssociateRq(f"TLS record of {length} bytes", AbortReason.INVALID_PDU_PARAMETER)
-            self._total_bytes += length
+        if self.needed_bytes:
             return None
-        return None if self.needed_bytes else AssociateRq("", "", bytes(self._record))
+        body = self._records[self._begin + _RECORD_HEADER_BYTES :]
+        if not body:
+            self._total_bytes += _record_length(self._records[self._begin :])
+            return None
+        self._hello += body
+        if _is_whole(self._hello):
+            return AssociateRq("", "", bytes(self._records))
+        self._begin = self._total_bytes
+        self._total_bytes += _RECORD_HEADER_BYTES
+        return None
+
+
+def _record_length(header: bytearray) -> int:
+    length = int.from_bytes(header[3:], "big")
+    if not 0 < length <= _LONGEST_RECORD_BYTES:
+        raise NotAnAssociateRq(f"TLS record of {length} bytes", AbortReason.INVALID_PDU_PARAMETER)
+    return length
+
+
+def _is_whole(hello: bytearray) -> bool:
+    """Tell whether nothing more is to come before there is an answer: of what is no ClientHello, nothing."""
+    if hello[0] != _CLIENT_HELLO:
+        return True
+    if len(hello) < _HELLO_HEADER_BYTES:
+        return False
+    total_bytes = _HELLO_HEADER_BYTES + int.from_bytes(hello[1:_HELLO_HEADER_BYTES], "big")
+    if total_bytes > _LONGEST_HELLO_BYTES:
+        raise NotAnAssociateRq(f"ClientHello of {total_bytes} bytes", AbortReason.INVALID_PDU_PARAMETER)
+    return len(hello) >= total_bytes
 
 
 class PassedThrough(Association):

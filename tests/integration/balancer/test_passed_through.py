@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import ssl
 from collections.abc import AsyncIterator
@@ -141,6 +142,36 @@ async def test_dicom_over_either_version_of_tls(authority: Authority, version: s
             await caller.do(caller.tls.sendall, associate_rq())
             answer = await caller.do(caller.tls.recv, 6)
             assert answer[0] in (2, 3)
+
+
+def in_records_of(size: int, record: bytes) -> bytes:
+    """Return what one record holds in shorter ones, each with the header that it needs (RFC 8446 5.1)."""
+    kind, held = record[:3], record[5:]
+    pieces = [held[start : start + size] for start in range(0, len(held), size)]
+    return b"".join(kind + len(piece).to_bytes(2, "big") + piece for piece in pieces)
+
+
+async def test_a_caller_may_say_hello_in_several_records(authority: Authority) -> None:
+    """As those do that send short fragments, or offer so much that one is not enough."""
+    async with passed_through(authority) as (here, _), asyncio.timeout(20):
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        context = ssl.create_default_context(cafile=authority.file)
+        tls = context.wrap_bio(incoming, outgoing, server_hostname="127.0.0.1")
+        with pytest.raises(ssl.SSLWantReadError):
+            tls.do_handshake()
+        reader, writer = await asyncio.open_connection(*tls_port(here))
+        writer.write(in_records_of(50, outgoing.read()))
+        shaken = False
+        while not shaken:
+            answer = await reader.read(MIB)
+            assert answer, "closed instead of shaking hands"
+            incoming.write(answer)
+            with contextlib.suppress(ssl.SSLWantReadError):
+                tls.do_handshake()
+                shaken = True
+        writer.close()
+        await writer.wait_closed()
+        assert await here.outcomes() in ({"closed": 1}, {"client_left": 1})
 
 
 async def test_a_worker_that_drains_still_serves_those_whose_tls_has_begun(authority: Authority) -> None:
