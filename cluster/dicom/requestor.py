@@ -28,6 +28,8 @@ from cluster.dicom.upper_layer import Role
 
 _CONTEXTS: Final = 128
 """Presentation context IDs are the odd numbers of a byte (PS3.8 9.3.2.2)."""
+_HOLDING_NOTHING: Final = range(1, PDV_OVERHEAD_BYTES + 1)
+"""Maximum lengths that leave no room for data; 0 stands for any length (PS3.8 D.1.1)."""
 
 
 class AssociationRejected(Exception):
@@ -123,13 +125,12 @@ async def connect(
         raise AssociationRejected(answer)
     assert answer is not None
     peer_max = answer.user_information.max_pdu_length_bytes
-    if 0 < peer_max <= PDV_OVERHEAD_BYTES:
+    if peer_max in _HOLDING_NOTHING:
         connection.abort(
             Ending.PROTOCOL_ERROR, f"the peer takes PDUs of {peer_max} bytes, which hold nothing"
         )
         connection.hang_up()
         connection.check()
-    connection.establish()
     return Association(connection, Role.REQUESTOR, negotiation.contexts_of(request, answer), peer_max)
 
 
@@ -150,6 +151,8 @@ class _RequestorConnection(Connection):
         if isinstance(pdu, AssociateRJ):
             OUTCOMES.labels(role=Role.REQUESTOR, outcome="rejected").inc()
             self.end(Ending.ABORTED, str(pdu))
+        elif pdu.user_information.max_pdu_length_bytes not in _HOLDING_NOTHING:
+            self.establish()  # before its end is told of, which may have come along
 
     def is_answered(self) -> bool:
         return self.answer is not None

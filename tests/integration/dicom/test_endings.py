@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 import pytest
+from prometheus_client import REGISTRY
 
 from cluster.dicom import client
 from cluster.dicom.association import Association, AssociationEnded
@@ -32,6 +33,7 @@ from tests.integration.dicom.peers import (
 from tests.unit.dicom.exchange import ECHO, RESPONSE, STORE, message
 
 ABORT, RELEASE_RP = 7, 6
+OUTCOMES = "atria_association_outcomes_total"
 
 
 async def test_garbage_is_answered_with_an_abort_and_others_go_on() -> None:
@@ -293,6 +295,36 @@ async def test_a_requestor_says_how_its_request_failed(answer: bytes, how: str) 
         with pytest.raises(AssociationEnded) as ended:
             await connected(port)
         assert ended.value.how == how
+
+
+@pytest.mark.parametrize(
+    ("farewell", "how"),
+    [
+        (Abort(2, 0).encode(), "aborted"),
+        (ReleaseRQ().encode(), "released"),
+        (ReleaseRP().encode(), "protocol_error"),
+    ],
+)
+async def test_an_end_that_comes_with_the_acceptance_is_the_end_of_what_was_established(
+    farewell: bytes, how: str
+) -> None:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_pdu(reader)
+        writer.write(RESPONSE.encode() + farewell)
+        await reader.read()
+
+    established, ended_so = counted("atria_associations"), counted(OUTCOMES, outcome=how)
+    async with scripted(script) as port:
+        association = await connected(port)
+        with pytest.raises(AssociationEnded) as ended:
+            await client.echo(association)
+        assert ended.value.how == how
+        assert counted("atria_associations") == established
+        assert counted(OUTCOMES, outcome=how) == ended_so + 1
+
+
+def counted(metric: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(metric, {"role": "requestor", **labels}) or 0.0
 
 
 async def test_a_requestor_does_not_wait_for_ever_for_an_answer() -> None:
