@@ -37,6 +37,10 @@ def command(keep: Keep = None, as_json: AsJson = False) -> None:
 
     It starts a cluster of its own in a temporary folder, on free ports of the loopback interface, and
     ends with a table of what happened. Exits 0 only when everything that it shows held.
+
+    [bold]Examples[/]
+
+      atria demo
     """
     from rich.console import Console
 

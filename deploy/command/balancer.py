@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
 import typer
@@ -40,7 +41,7 @@ Taker = Annotated[
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
-@app.callback()
+@app.callback(short_help="Run one balancer; list them, have another lead, forget one that is gone.")
 def command(
     context: typer.Context,
     config: options.Config = None,
@@ -54,6 +55,12 @@ def command(
     """Run one balancer: the front door that all modalities call.
 
     On several hosts each has one, and one of them leads: it holds the service address.
+
+    [bold]Examples[/]
+
+      atria balancer --name lb1
+
+      atria balancer list
     """
     if context.invoked_subcommand is not None:
         options.check_nothing_given(context)
@@ -115,8 +122,15 @@ def list_balancers(
 
 
 @app.command("hand-over")
-def hand_over(to: Taker = None, config: options.Config = None, data: options.Data = None) -> None:
+def hand_over(
+    to: Taker = None,
+    config: options.Config = None,
+    data: options.Data = None,
+    as_json: options.Json = False,
+) -> None:
     """Let another balancer lead. Running associations go on to their end, new ones begin there.
+
+    --json prints `leader`: who leads now; null where that could not be seen any more.
 
     [bold]Examples[/]
 
@@ -135,11 +149,21 @@ def hand_over(to: Taker = None, config: options.Config = None, data: options.Dat
         ) from None
     if why is not None:
         raise UserError(f"not handed over: {why}")
-    console().print(f"[green]{to or 'Another balancer'} leads.[/]")
+    leader = to or _leader(settings)
+    if as_json:
+        print(json.dumps({"leader": leader}))
+    else:
+        console().print(f"[green]{leader or 'Another balancer'} leads.[/]")
 
 
 @app.command("forget")
-def forget(name: Name, yes: Yes = False, config: options.Config = None, data: options.Data = None) -> None:
+def forget(
+    name: Name,
+    yes: Yes = False,
+    config: options.Config = None,
+    data: options.Data = None,
+    as_json: options.Json = False,
+) -> None:
     """Count no more on a balancer that is gone for good.
 
     While etcd is away the leader keeps the address only if every balancer that is known promises not to take
@@ -148,6 +172,8 @@ def forget(name: Name, yes: Yes = False, config: options.Config = None, data: op
     Where it was the only one in the list, it must not come back with its data folder: nobody is left to tell
     it that another may hold the address.
 
+    --json prints `forgotten`: the name.
+
     [bold]Examples[/]
 
       atria balancer forget lb2
@@ -155,12 +181,24 @@ def forget(name: Name, yes: Yes = False, config: options.Config = None, data: op
     from balancer.leadership import operating
 
     settings = Overrides(config, data).settings()
-    if not yes and not typer.confirm(f"Is balancer {name} switched off, and will it stay so?"):
+    if not yes and not typer.confirm(f"Is balancer {name} switched off, and will it stay so?", err=True):
         raise typer.Exit(1)
     why = _with_store(settings, lambda store: operating.forget(store, name))
     if why is not None:
         raise UserError(f"{name} is not forgotten: {why}")
-    console().print(f"[green]{name} is forgotten.[/]")
+    if as_json:
+        print(json.dumps({"forgotten": name}))
+    else:
+        console().print(f"[green]{name} is forgotten.[/]")
+
+
+def _leader(settings: Settings) -> str | None:
+    """Return who leads; None where nobody does, or nobody can tell: what was done is done all the same."""
+    from balancer.leadership import operating
+
+    with suppress(UserError):
+        return next((one.name for one in _with_store(settings, operating.balancers) if one.leads), None)
+    return None
 
 
 def _with_store(settings: Settings, work: Callable[[Coordination], Awaitable[T]]) -> T:

@@ -102,12 +102,19 @@ def _print_checks(found: tuple[CatalogueCheck, ...]) -> None:
 
 
 @app.command("upgrade")
-def upgrade(names: Names = None, config: options.Config = None, data: options.Data = None) -> None:
+def upgrade(
+    names: Names = None,
+    config: options.Config = None,
+    data: options.Data = None,
+    as_json: options.Json = False,
+) -> None:
     """Bring catalogues to the schema of this release: one site, or all, one after the other.
 
     Nothing is dropped that holds rows. Processes may be at work meanwhile: those of this release go on by
     themselves. `atria up` does this when it starts; where each process is started by itself, this is done
     once when a new release was installed, before its processes are started.
+
+    --json prints those that have this release's schema: `name`, and the schema `before` and `now`.
 
     [bold]Examples[/]
 
@@ -121,18 +128,22 @@ def upgrade(names: Names = None, config: options.Config = None, data: options.Da
     settings = settings_of(config, data)
     record.known(settings)
     keep_silent()
-    refused = False
-    for site in chosen(settings, names):
+    among = chosen(settings, names)
+    upgraded: list[dict[str, object]] = []
+    for site in among:
         try:
             done = catalogues.upgrade(site)
         except CatalogueUnavailable as error:
-            refused = True
             typer.echo(f"atria: {error}", err=True)
-        else:
+            continue
+        upgraded.append({"name": site.name, "before": done.before, "now": done.now})
+        if not as_json:
             changed = done.before != done.now
             told = f"from schema {done.before} to {done.now}" if changed else f"had schema {done.now} already"
             console().print(f"site {site.name}: {'upgraded ' if changed else ''}{told}", highlight=False)
-    if refused:
+    if as_json:
+        print(json.dumps(upgraded))
+    if len(upgraded) < len(among):
         raise typer.Exit(1)
 
 
@@ -212,12 +223,12 @@ async def _look(site: Site, one: SiteRecord) -> bool:
 
 
 def _ask(site: Site, *, is_well: bool) -> None:
-    out = console()
+    out = console(stderr=True)
     if is_well:
         out.print(f"[yellow]The catalogue of site {site.name} is there, and is as it should be.[/]")
     out.print(f"{site.catalogue} is moved aside, and made anew from the objects of site {site.name}.")
     out.print("Until that is done the site has no vote, and no other site should go away.")
-    if not typer.confirm(f"Rebuild the catalogue of site {site.name}?"):
+    if not typer.confirm(f"Rebuild the catalogue of site {site.name}?", err=True):
         raise typer.Exit(1)
 
 

@@ -1,4 +1,4 @@
-"""Where tables are printed."""
+"""Where tables, and what people are asked, are printed."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ if TYPE_CHECKING:
 _PIPE_WIDTH: Final = 1000
 
 
-def console() -> Console:
-    """Return standard output: as wide as the terminal is, and in a pipe as wide as a line needs to be."""
+def console(*, stderr: bool = False) -> Console:
+    """Return standard output, or error: as wide as the terminal, and in a pipe as wide as a line needs."""
     from rich.console import Console
 
-    out = Console()
+    out = Console(stderr=stderr)
     if not out.is_terminal:
         out.width = _PIPE_WIDTH
     return out

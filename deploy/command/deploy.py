@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import json
+from collections.abc import Sequence
+from pathlib import Path, PurePath
 from typing import Annotated
 
 import typer
 
+from deploy.command import options
 from deploy.errors import UserError
 
 app = typer.Typer(
@@ -29,12 +32,15 @@ def deploy() -> None:
 
 
 @app.command("render")
-def render(file: File, out: Out, check: Check = False) -> None:
+def render(file: File, out: Out, check: Check = False, as_json: options.Json = False) -> None:
     """Render settings, systemd units and certificates of all hosts from one file.
 
     What is made once is kept: the CAs (`DIR/ca`) and the passwords of the sites' servers (`DIR/secrets`).
     Keep DIR where only those get at it who may administer the cluster. What DIR/HOST holds belongs into
     the host's `/etc/atria`, and what is in its `systemd` into `/etc/systemd/system`.
+
+    --json prints `files`, how many there are, `written`, which of them had to be, and `left_over`, what is
+    not rendered any more; with --check, `differences`.
 
     [bold]Examples[/]
 
@@ -49,13 +55,25 @@ def render(file: File, out: Out, check: Check = False) -> None:
     try:
         if check:
             differences = tree.check(cluster, out, utc_now())
-            typer.echo("\n".join(differences) or "Nothing differs.")
+            if as_json:
+                print(json.dumps({"differences": differences}))
+            else:
+                print("\n".join(differences) or "Nothing differs.")
             raise typer.Exit(1 if differences else 0)
         planned = tree.plan(cluster, out, utc_now())
         written = tree.write(out, planned)
+        left_over = tree.left_over(cluster, out, planned)
     except OSError as error:
         raise UserError(f"cannot write {error.filename or out}: {error.strerror}") from error
-    typer.echo(f"{len(written)} of {len(planned)} files were written below {out}.")
-    for name in tree.left_over(cluster, out, planned):
+    if as_json:
+        _print_json(len(planned), written, left_over)
+    else:
+        print(f"{len(written)} of {len(planned)} files were written below {out}.")
+    for name in left_over:
         said = f"{out / name} is not rendered any more: stop it on its host, and remove it in both places"
         typer.echo(f"atria: {said}", err=True)
+
+
+def _print_json(files: int, written: Sequence[PurePath], left_over: Sequence[PurePath]) -> None:
+    values = {"files": files, "written": list(map(str, written)), "left_over": list(map(str, left_over))}
+    print(json.dumps(values))

@@ -71,7 +71,9 @@ def show(
 @app.command("set", context_settings={"ignore_unknown_options": True})
 def set_value(
     key: Key,
-    value: Annotated[str, typer.Argument(metavar="VALUE", show_default=False)],
+    value: Annotated[
+        str, typer.Argument(metavar="VALUE", help="As it would stand in the file.", show_default=False)
+    ],
     config: options.Config = None,
     data: options.Data = None,
     as_json: options.Json = False,
@@ -153,8 +155,13 @@ def revert(
 
 
 @app.command("check")
-def check(file: Annotated[Path, typer.Argument(metavar="FILE", show_default=False)]) -> None:
+def check(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Settings (TOML).", show_default=False)],
+    as_json: options.Json = False,
+) -> None:
     """Answer: is this a settings file that can be used? Exits 2 when not. It changes nothing.
+
+    --json prints `problems`: what is wrong, and nothing where nothing is.
 
     [bold]Examples[/]
 
@@ -165,10 +172,14 @@ def check(file: Annotated[Path, typer.Argument(metavar="FILE", show_default=Fals
     try:
         load(file.expanduser())
     except SettingsError as error:
+        if as_json:
+            print(json.dumps({"problems": [str(error)]}))
         raise UserError(f"settings: {error}") from error
-    console().print(
-        f"{file}: every key is known, and every value can be used.", markup=False, highlight=False
-    )
+    if as_json:
+        print(json.dumps({"problems": []}))
+    else:
+        said = f"{file}: every key is known, and every value can be used."
+        console().print(said, markup=False, highlight=False)
 
 
 def _settings(overrides: Overrides) -> tuple[list[Setting], list[str]]:

@@ -45,11 +45,18 @@ Force = Annotated[
 
 
 @app.command("init")
-def init(names: Names = None, config: options.Config = None, data: options.Data = None) -> None:
+def init(
+    names: Names = None,
+    config: options.Config = None,
+    data: options.Data = None,
+    as_json: options.Json = False,
+) -> None:
     """Make sites that were never made: buckets (versioned, with object lock) or folders, and catalogues.
 
     What was made is left alone. A site that is in its places already, both halves of which say the same, is
     used as it is. A bucket or folder that holds anything else is refused, and not touched.
+
+    --json prints what `atria site check` does.
 
     [bold]Examples[/]
 
@@ -64,8 +71,8 @@ def init(names: Names = None, config: options.Config = None, data: options.Data 
     for said in making.init(settings, {site.name for site in among}):
         typer.echo(said, err=True)
     if unmade := record.unmade(record.known(settings)):
-        console().print(f"[yellow]Still to be made: {', '.join(unmade)}.[/]")
-    _report(settings, run(_check(settings, among)), as_json=False)
+        typer.echo(f"Still to be made: {', '.join(unmade)}.", err=True)
+    _report(settings, run(_check(settings, among)), as_json=as_json)
 
 
 @app.command("check")
@@ -110,11 +117,7 @@ def list_sites(
     settings = settings_of(config, data)
     records = record.known(settings)
     if as_json:
-        entries = [
-            {**asdict(records[site.name]), "objects": _where(site), "catalogue": site.catalogue}
-            for site in settings.sites
-        ]
-        print(json.dumps(entries))
+        print(json.dumps([_entry(site, records[site.name]) for site in settings.sites]))
         return
     table = Table("site", "generation", "state", "objects", "catalogue", box=box.SIMPLE_HEAD)
     for site in settings.sites:
@@ -130,12 +133,15 @@ def replace(
     force: Force = False,
     config: options.Config = None,
     data: options.Data = None,
+    as_json: options.Json = False,
 ) -> None:
     """Make a site anew that lost its state, and fill it from the others.
 
     The cluster works on meanwhile. The site takes writes, and has no vote until it has everything. Objects
     of the site that are still there stay; its catalogue is moved aside. Ctrl-C does no harm: `atria upkeep`
     goes on filling it, and so does this command when it is called again.
+
+    --json prints the site as `atria site list` does, and `replaced`: whether there was anything to do.
 
     [bold]Examples[/]
 
@@ -150,7 +156,8 @@ def replace(
     records = record.of_sites(settings)
     is_there = {one.name: one.is_there for one in run(_check(settings, list(settings.sites)))}
     if yes and not force and is_there[name] and not records[name].filling:
-        console().print(f"Site {name} has lost nothing, and is a full member: --force makes it anew anyway.")
+        said = f"Site {name} has lost nothing, and is a full member: --force makes it anew anyway."
+        _tell_replaced(settings, site, said, replaced=False, as_json=as_json)
         return
     if not (records[name].filling and is_there[name]):
         away = [
@@ -176,18 +183,29 @@ def replace(
         raise UserError(
             f"site {name} could not be filled to the end: {why_not}: `atria upkeep` goes on when it can"
         )
-    console().print(f"[green]Site {name} has everything, and is a full member again.[/]")
+    said = f"[green]Site {name} has everything, and is a full member again.[/]"
+    _tell_replaced(settings, site, said, replaced=True, as_json=as_json)
+
+
+def _tell_replaced(settings: Settings, site: Site, said: str, *, replaced: bool, as_json: bool) -> None:
+    from deploy import record
+
+    if as_json:
+        entry = _entry(site, record.of_sites(settings)[site.name])
+        print(json.dumps({**entry, "replaced": replaced}))
+    else:
+        console().print(said)
 
 
 def _ask(site: Site, identity: SiteIdentity, *, is_well: bool) -> None:
-    out = console()
+    out = console(stderr=True)
     if is_well:
         out.print(f"[yellow]Site {site.name} has lost nothing: it is as it should be.[/]")
     out.print(f"Site {site.name} (generation {identity.generation}) is made anew:")
     out.print(f"  objects    {_where(site)}: what is there of this site stays, the rest is copied")
     out.print(f"  catalogue  {site.catalogue}: moved aside, and made anew")
     out.print("Until it is filled it has no vote, and no other site should go away.")
-    if not typer.confirm(f"Replace site {site.name}?"):
+    if not typer.confirm(f"Replace site {site.name}?", err=True):
         raise typer.Exit(1)
 
 
@@ -252,6 +270,10 @@ def _report(settings: Settings, found: tuple[SiteCheck, ...], *, as_json: bool) 
         console().print(table)
     if any(one.problems for one in found):
         raise typer.Exit(1)
+
+
+def _entry(site: Site, one: SiteRecord) -> dict[str, object]:
+    return {**asdict(one), "objects": _where(site), "catalogue": site.catalogue}
 
 
 def _place(one: SiteRecord) -> str:

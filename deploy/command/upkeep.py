@@ -18,6 +18,10 @@ def command(
     """Run one upkeep process: it brings sites that were away up to date, and looks after every copy.
 
     Any number may run at once: one of them fills sites, the others look after the rest with it.
+
+    [bold]Examples[/]
+
+      atria upkeep --name upkeep-2
     """
     import asyncio
 

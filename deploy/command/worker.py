@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from deploy.rolling import Rolling
 
 app = typer.Typer(
-    help="Run a worker, look at workers, drain and restart them.",
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -33,7 +32,9 @@ Wait = Annotated[bool, typer.Option("--wait", help="Return when it has ended.")]
 All = Annotated[bool, typer.Option("--all", help="All workers, one after another.")]
 
 
-@app.callback(invoke_without_command=True)
+@app.callback(
+    invoke_without_command=True, short_help="Run one worker; list, drain, restart and start workers."
+)
 def command(
     context: typer.Context,
     config: options.Config = None,
@@ -50,6 +51,12 @@ def command(
     announces them to the balancers. Asked to end, it lets running associations finish.
 
     With a command, look at the workers that run, drain or restart them.
+
+    [bold]Examples[/]
+
+      atria worker --name worker-3
+
+      atria worker list
     """
     if context.invoked_subcommand is not None:
         options.check_nothing_given(context)
@@ -112,11 +119,19 @@ def list_workers(
 
 
 @app.command("drain")
-def drain(name: Name, wait: Wait = False, config: options.Config = None, data: options.Data = None) -> None:
+def drain(
+    name: Name,
+    wait: Wait = False,
+    config: options.Config = None,
+    data: options.Data = None,
+    as_json: options.Json = False,
+) -> None:
     """Have a worker take no new association, finish those that it has, and end. It stays ended.
 
     Associations may go on for `drain_timeout_s`; those that are silent between messages are ended sooner,
     after `drain_idle_s`. Under `atria up` it is started again by `atria worker start`.
+
+    --json prints the worker as `atria worker list` does, and `ended`: whether it was waited for.
 
     [bold]Examples[/]
 
@@ -126,15 +141,18 @@ def drain(name: Name, wait: Wait = False, config: options.Config = None, data: o
     """
     settings = Overrides(config, data).settings()
 
-    async def work() -> None:
+    async def work() -> Member:
         async with _rolling(settings) as rolling:
             (worker,) = await rolling.workers([name])
             await rolling.drain(worker)
             if wait:
                 await rolling.ended(worker)
+            return worker
 
-    run(work())
-    if wait:
+    worker = run(work())
+    if as_json:
+        print(json.dumps({**_entry(worker), "draining": True, "ended": wait}))
+    elif wait:
         console().print(f"{name} has ended.")
     else:
         console().print(
@@ -148,10 +166,13 @@ def restart(
     every: All = False,
     config: options.Config = None,
     data: options.Data = None,
+    as_json: options.Json = False,
 ) -> None:
     """Restart workers one after another: each is drained, and back, before the next one is.
 
     Running associations finish, and new ones go to the others. It stops at a worker that does not come back.
+
+    --json prints those that are back as `atria worker list` does, each with its `former_pid`.
 
     [bold]Examples[/]
 
@@ -163,20 +184,32 @@ def restart(
         raise UserError("which workers? Name them, or say --all")
     settings = Overrides(config, data).settings()
 
+    restarted: list[dict[str, object]] = []
+
     async def work() -> None:
         async with _rolling(settings) as rolling:
             for worker in await rolling.workers(names or ()):
                 back = await rolling.restart(worker)
-                console().print(
-                    f"{worker.name} is back: process {worker.pid} has ended, {back.pid} is ready."
-                )
+                restarted.append({**_entry(back), "former_pid": worker.pid})
+                if not as_json:
+                    console().print(
+                        f"{worker.name} is back: process {worker.pid} has ended, {back.pid} is ready."
+                    )
 
-    run(work())
+    try:
+        run(work())
+    finally:
+        if as_json and restarted:
+            print(json.dumps(restarted))
 
 
 @app.command("start")
-def start(name: Name, config: options.Config = None, data: options.Data = None) -> None:
+def start(
+    name: Name, config: options.Config = None, data: options.Data = None, as_json: options.Json = False
+) -> None:
     """Start a worker again that was drained, where `atria up` keeps it.
+
+    --json prints the worker as `atria worker list` does.
 
     [bold]Examples[/]
 
@@ -184,12 +217,15 @@ def start(name: Name, config: options.Config = None, data: options.Data = None) 
     """
     settings = Overrides(config, data).settings()
 
-    async def work() -> None:
+    async def work() -> Member:
         async with _rolling(settings) as rolling:
-            back = await rolling.start(name)
-            console().print(f"{name} is ready: process {back.pid}.")
+            return await rolling.start(name)
 
-    run(work())
+    back = run(work())
+    if as_json:
+        print(json.dumps(_entry(back)))
+    else:
+        console().print(f"{name} is ready: process {back.pid}.")
 
 
 @asynccontextmanager

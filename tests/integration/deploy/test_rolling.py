@@ -160,6 +160,18 @@ async def test_a_drained_worker_stays_ended_until_it_is_started(cluster: Up) -> 
     assert (running.returncode, "runs already" in running.stderr) == (2, True)
 
 
+async def test_scripts_are_told_of_a_worker_as_the_list_tells_of_it(cluster: Up) -> None:
+    (listed,) = [one for one in json.loads(worker(cluster, "list", "--json")) if one["name"] == "worker-3"]
+    changing = {"pid", "http", "dicom", "started_at"}
+    drained = json.loads(worker(cluster, "drain", "worker-3", "--wait", "--json"))
+    assert drained == {**listed, "draining": True, "ended": True}
+    started = json.loads(worker(cluster, "start", "worker-3", "--json"))
+    assert {key for key in listed if started[key] != listed[key]} <= changing
+    (restarted,) = json.loads(worker(cluster, "restart", "worker-3", "--json"))
+    assert restarted["former_pid"] == started["pid"] != restarted["pid"]
+    assert {key for key in listed if restarted[key] != listed[key]} <= changing
+
+
 async def test_a_worker_that_is_named_twice_is_restarted_once(cluster: Up) -> None:
     (line,) = worker(cluster, "restart", "worker-2", "worker-2").splitlines()
     assert f"{(await workers(cluster))['worker-2'].pid} is ready" in line

@@ -178,6 +178,7 @@ async def test_an_operator_hands_over_and_is_told(pair: Pair) -> None:
     assert not await leader.leads()
     code, said = await command(leader, "list", "--json")
     assert {one["name"]: one["leads"] for one in json.loads(said)} == {leader.name: False, other.name: True}
+    assert await command(leader, "hand-over", "--json") == (0, f'{{"leader": "{leader.name}"}}\n')
 
 
 async def test_who_is_told_to_end_hands_over_first(pair: Pair) -> None:

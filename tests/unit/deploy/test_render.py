@@ -262,6 +262,7 @@ def test_check_tells_what_differs_and_writes_nothing(tmp_path: Path) -> None:
     assert not out.exists()
     assert command(file, "--out", out)[0] == 0
     assert command(file, "--out", out, "--check") == (0, "Nothing differs.\n")
+    assert command(file, "--out", out, "--check", "--json") == (0, '{"differences": []}\n')
     (out / "s1" / "etcd.yml").write_text("")
     (out / "s2" / "atria.toml").unlink()
     (out / "s3" / "tls" / "etcd.key").chmod(0o644)
