@@ -9,7 +9,7 @@ import socket
 from typing import TYPE_CHECKING, Final
 
 from deploy import memory
-from deploy.errors import UserError
+from deploy.errors import UserError, first_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -48,7 +48,10 @@ def serve(settings: Settings, name: str, body: Callable[[asyncio.Event], Awaitab
 
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(run())
+            try:
+                runner.run(run())
+            except BaseExceptionGroup as group:
+                raise first_of(group) from group
     except RegistryUnavailable as error:
         raise UserError(f"cannot announce the process: {error}") from error
     except CertificatesUnusable as error:

@@ -222,10 +222,7 @@ def known(settings: Settings) -> Records:
     """
     records = read(settings)
     if records is None:
-        how = (
-            "make its sites with `atria site init`" if _has_buckets(settings) else "start one with `atria up`"
-        )
-        raise UserError(f"there is no cluster in {settings.data_folder}: {how}")
+        raise UserError(f"there is no cluster in {settings.data_folder}: {_remedy(settings)}")
     return records
 
 
@@ -264,8 +261,14 @@ def unmade(records: Records) -> list[str]:
     return [name for name, record in records.items() if not (record.made or record.filling)]
 
 
-def _has_buckets(settings: Settings) -> bool:
-    return any(site.is_s3 for site in settings.sites)
+def _remedy(settings: Settings) -> str:
+    """Say how a cluster comes to be where there is none."""
+    if settings.etcd.endpoints:
+        where = ", ".join(settings.etcd.endpoints)
+        return f"see that etcd answers ({where}), and make the sites with `atria site init` if nobody has yet"
+    if any(site.is_s3 for site in settings.sites):
+        return "make its sites with `atria site init`"
+    return "start one with `atria up`"
 
 
 def _record(entry: Mapping[str, object]) -> SiteRecord:

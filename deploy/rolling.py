@@ -46,12 +46,14 @@ class Rolling:
         Raises
         ------
         UserError
-            One of them does not run.
+            One of them does not run, or none does.
         """
         running = {member.name: member for member in await compose.members(self._settings, "worker")}
         if missing := [name for name in names if name not in running]:
             those = f"those that do: {', '.join(running)}" if running else "none does"
             raise UserError(f"no worker runs under the name {', '.join(missing)}: {those}")
+        if not running:
+            raise UserError("no worker runs: `atria status` shows what does")
         return [running[name] for name in dict.fromkeys(names)] if names else list(running.values())
 
     async def drain(self, worker: Member) -> None:

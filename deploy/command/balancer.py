@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 import typer
 
 from deploy.command import options
+from deploy.command.cluster import existing, must_be_there
 from deploy.command.console import console
 from deploy.command.run import run
 from deploy.errors import UserError
@@ -69,6 +70,8 @@ def command(
 
     overrides = Overrides(config, data, host, dicom_port, http_port, ae_title)
     settings = overrides.settings()
+    if not settings.etcd.endpoints:
+        must_be_there(settings)
     if settings.etcd.endpoints and not options.was_given(context, "name"):
         raise UserError(
             "among balancers of several hosts each needs a name of its own, or two may hold the service"
@@ -110,7 +113,7 @@ def list_balancers(
 
     from balancer.leadership import operating
 
-    settings = Overrides(config, data).settings()
+    settings = existing(config, data)
     found = _with_store(settings, operating.balancers)
     if as_json:
         print(json.dumps([one.to_json() for one in found]))
@@ -140,7 +143,7 @@ def hand_over(
     """
     from balancer.leadership import orders
 
-    settings = Overrides(config, data).settings()
+    settings = existing(config, data)
     try:
         why = _with_store(settings, lambda store: orders.give(store, to, HAND_OVER_TIMEOUT_S))
     except TimeoutError:
@@ -180,7 +183,7 @@ def forget(
     """
     from balancer.leadership import operating
 
-    settings = Overrides(config, data).settings()
+    settings = existing(config, data)
     if not yes and not typer.confirm(f"Is balancer {name} switched off, and will it stay so?", err=True):
         raise typer.Exit(1)
     why = _with_store(settings, lambda store: operating.forget(store, name))

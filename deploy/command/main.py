@@ -5,8 +5,10 @@ Starting it must be quick, so nothing heavy is imported before a sub-command nee
 
 from __future__ import annotations
 
+import errno
 import sys
 from importlib.metadata import entry_points
+from typing import Final, NoReturn
 
 import typer
 
@@ -43,6 +45,16 @@ from deploy.command import (
 )
 from deploy.errors import UserError
 
+_OF_THE_HOST: Final = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EIO,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+)
+"""What the host lacks, where no file is named with it."""
 _USERS = "Commands"
 _PROCESSES = "Single processes (`atria up` starts them for you)"
 
@@ -82,12 +94,40 @@ def build() -> typer.Typer:
 
 
 def main() -> None:
-    """Run the command; what a user can mend is said in one line on standard error, with exit code 2."""
+    """Run the command; what a user can mend is said in one line on standard error, with exit code 2.
+
+    The exit code is 1 where it is asked whether to go on, and nobody says yes.
+    """
     try:
-        build()()
+        code = build()(prog_name="atria", standalone_mode=False)
+        sys.stdout.flush()
     except UserError as error:
-        print(f"atria: {error}", file=sys.stderr)
-        sys.exit(2)
+        _end(str(error))
+    except typer.TyperException as error:
+        _end(_misused(error))
+    except typer.Abort:
+        _end("nothing was done, as nobody said yes (--yes does not ask)", code=1)
+    except OSError as error:
+        if error.filename is None and error.errno not in _OF_THE_HOST:
+            raise
+        _end(f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror))
+    sys.exit(code)
+
+
+def _misused(error: typer.TyperException) -> str:
+    """Say what is wrong with a command line; nothing where there is none, and the help was shown instead."""
+    said = error.format_message().rstrip(".")
+    context: typer.Context | None = getattr(error, "ctx", None)
+    if not said or context is None:
+        return said
+    path = context.command_path
+    return f"{said[0].lower()}{said[1:]}: `{path} --help` tells how it is called"
+
+
+def _end(said: str, code: int = 2) -> NoReturn:
+    if said:
+        print(f"atria: {' '.join(said.split())}", file=sys.stderr)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

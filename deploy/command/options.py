@@ -29,6 +29,7 @@ Data = Annotated[
         "--data",
         metavar="DIR",
         envvar="ATRIA_DATA",
+        file_okay=False,
         help="Data folder of the cluster.",
         show_default="~/.local/share/atria",
         rich_help_panel=_CLUSTER,

@@ -6,6 +6,8 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from deploy.errors import first_of
+
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
@@ -21,7 +23,10 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
     keep_silent()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(work)
+        try:
+            return runner.run(work)
+        except BaseExceptionGroup as group:
+            raise first_of(group) from group
 
 
 def keep_silent() -> None:

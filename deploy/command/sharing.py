@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from deploy.command.cluster import must_be_there
 from deploy.command.console import console
 from deploy.command.run import run
 from deploy.command.who import account
@@ -119,6 +120,8 @@ async def _opened(settings: Settings, overrides: Overrides) -> AsyncIterator[Set
     from deploy import compose
     from deploy.settings_file import file_used
 
+    if overrides.config is None or overrides.data is not None:
+        must_be_there(settings)
     used = file_used(settings.data_folder)
     if overrides.config is None and used is not None and not settings.etcd.endpoints:
         raise UserError(

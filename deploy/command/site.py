@@ -66,7 +66,7 @@ def init(
     """
     from deploy import making, record
 
-    settings = settings_of(config, data)
+    settings = settings_of(config, data, may_be_new=True)
     among = chosen(settings, names)
     for said in making.init(settings, {site.name for site in among}):
         typer.echo(said, err=True)

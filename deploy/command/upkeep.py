@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from deploy.command import options
+from deploy.command.cluster import must_be_there
 from deploy.overrides import Overrides
 
 
@@ -31,6 +32,8 @@ def command(
     from deploy.upkeep import run
 
     settings = Overrides(config, data, host, dicom_port, http_port, ae_title).settings()
+    if not settings.etcd.endpoints:
+        must_be_there(settings)
 
     async def body(stop: asyncio.Event) -> None:
         async with (

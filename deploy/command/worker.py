@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deploy.command import options
+from deploy.command.cluster import existing, must_be_there
 from deploy.command.console import console
 from deploy.command.run import run
 from deploy.errors import UserError
@@ -70,6 +71,8 @@ def command(
 
     overrides = Overrides(config, data, host, dicom_port, http_port, ae_title)
     settings = overrides.settings()
+    if not settings.etcd.endpoints:
+        must_be_there(settings)
     stays_ended = False
     # On one host the registry goes with nobody but the host: a worker is found wherever it is.
     kept_port = KeptPort(settings.remembered_folder / name / "port") if settings.etcd.endpoints else None
@@ -110,7 +113,7 @@ def list_workers(
     """
     from deploy import compose
 
-    settings = Overrides(config, data).settings()
+    settings = existing(config, data)
     workers = run(compose.members(settings, "worker"))
     if as_json:
         print(json.dumps([_entry(worker) for worker in workers]))
@@ -139,7 +142,7 @@ def drain(
 
       atria worker drain worker-1 --wait
     """
-    settings = Overrides(config, data).settings()
+    settings = existing(config, data)
 
     async def work() -> Member:
         async with _rolling(settings) as rolling:
@@ -182,7 +185,7 @@ def restart(
     """
     if bool(names) == every:
         raise UserError("which workers? Name them, or say --all")
-    settings = Overrides(config, data).settings()
+    settings = existing(config, data)
 
     restarted: list[dict[str, object]] = []
 
@@ -215,7 +218,7 @@ def start(
 
       atria worker start worker-1
     """
-    settings = Overrides(config, data).settings()
+    settings = existing(config, data)
 
     async def work() -> Member:
         async with _rolling(settings) as rolling:

@@ -1,0 +1,103 @@
+"""What is said to who calls a command wrongly: one line, an exit code, and nothing made or changed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import structlog
+
+from deploy.command import main as command
+from tests.unit.deploy.commands import Command, commands
+
+MAKE_THE_FOLDER = {"up", "site init"}
+ABOUT_A_CLUSTER = [one for one in commands() if "--data" in one.options and str(one) not in MAKE_THE_FOLDER]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a command ended."""
+
+    code: object
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def atria(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Iterator[Callable[..., Ended]]:
+    """Run a command in this process, in a folder of its own."""
+    config = structlog.get_config()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("ATRIA_CONFIG", "ATRIA_DATA"):
+        monkeypatch.delenv(name, raising=False)
+
+    def run(*words: object) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["atria", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            command.main()
+        return Ended(ended.value.code, *capsys.readouterr())
+
+    yield run
+    structlog.configure(**config)
+
+
+@pytest.mark.parametrize("words", ABOUT_A_CLUSTER, ids=str)
+def test_a_data_folder_that_was_mistyped_is_told_in_one_line_and_not_made(
+    atria: Callable[..., Ended], tmp_path: Path, words: Command
+) -> None:
+    (tmp_path / "images").mkdir()
+    for example in words.examples:
+        ended = atria(*[word for word in example if word != "/media/cdrom"], "--data", tmp_path / "typo")
+        (line,) = ended.stderr.splitlines()
+        assert (ended.code, ended.stdout, line.startswith("atria: ")) == (2, "", True)
+        assert [one.name for one in tmp_path.iterdir()] == ["images"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("drian",), "no such command 'drian': `atria --help`"),
+        (("worker", "drian", "w1"), "no such command 'drian'. Did you mean 'drain'?: `atria worker --help`"),
+        (("worker", "drain"), "missing argument 'NAME': `atria worker drain --help`"),
+        (("worker", "list", "--jsn"), "no such option: --jsn"),
+        (("up", "--dicom-port", "99999"), "invalid value for '--dicom-port': "),
+        (("worker", "list", "--data", __file__), "invalid value for '--data' (env var: 'ATRIA_DATA'): "),
+        (("worker", "list", "--config", "none.toml"), "settings: none.toml: cannot be read: No such file"),
+        (("deploy", "render", "none.toml", "--out", "out"), "none.toml: cannot be read: No such file"),
+    ],
+)
+def test_a_wrong_use_is_one_line_that_says_what_to_do(
+    atria: Callable[..., Ended], tmp_path: Path, words: tuple[str, ...], said: str
+) -> None:
+    ended = atria(*words)
+    (line,) = ended.stderr.splitlines()
+    assert (ended.code, ended.stdout) == (2, "")
+    assert line.removeprefix("atria: ").startswith(said)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_any_words_the_help_is_shown(atria: Callable[..., Ended]) -> None:
+    ended = atria("settings")
+    assert (ended.code, ended.stderr, "revert" in ended.stdout) == (2, "", True)
+
+
+def test_a_host_that_has_no_room_left_is_told_in_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "atria.toml"
+    file.write_text("workers = 3\n")
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "deploy.command.main", "settings", "check", str(file)],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+    assert (ended.returncode, ended.stderr) == (2, "atria: No space left on device\n")
