@@ -106,6 +106,7 @@ def main() -> None:
     except typer.TyperException as error:
         _end(_misused(error))
     except typer.Abort:
+        print(file=sys.stderr)  # the cursor stands behind the question
         _end("nothing was done, as nobody said yes (--yes does not ask)", code=1)
     except OSError as error:
         if error.filename is None and error.errno not in _OF_THE_HOST:
@@ -126,7 +127,7 @@ def _misused(error: typer.TyperException) -> str:
 
 def _end(said: str, code: int = 2) -> NoReturn:
     if said:
-        print(f"atria: {' '.join(said.split())}", file=sys.stderr)
+        print(f"atria: {' '.join(said.splitlines())}", file=sys.stderr)
     sys.exit(code)
 
 

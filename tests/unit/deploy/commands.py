@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, TypeAlias
 
 import typer
 
@@ -14,6 +15,25 @@ from deploy.command.main import build
 
 PROCESSES = frozenset({"balancer", "upkeep", "worker"})
 """What they say is their log, and they go on until they are told to end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a command ended."""
+
+    code: object
+    stdout: str
+    stderr: str
+
+    @property
+    def json(self) -> Any:
+        """What it printed; it must have succeeded."""
+        assert self.code == 0, self.stderr
+        return json.loads(self.stdout)
+
+
+Atria: TypeAlias = Callable[..., Ended]
+"""Runs a command, and returns how it ended."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,53 +4,19 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import structlog
 
-from deploy.command import main as command
-from tests.unit.deploy.commands import Command, commands
+from tests.unit.deploy.commands import Atria, Command, commands
 
 MAKE_THE_FOLDER = {"up", "site init"}
 ABOUT_A_CLUSTER = [one for one in commands() if "--data" in one.options and str(one) not in MAKE_THE_FOLDER]
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """How a command ended."""
-
-    code: object
-    stdout: str
-    stderr: str
-
-
-@pytest.fixture
-def atria(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> Iterator[Callable[..., Ended]]:
-    """Run a command in this process, in a folder of its own."""
-    config = structlog.get_config()
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    for name in ("ATRIA_CONFIG", "ATRIA_DATA"):
-        monkeypatch.delenv(name, raising=False)
-
-    def run(*words: object) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["atria", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            command.main()
-        return Ended(ended.value.code, *capsys.readouterr())
-
-    yield run
-    structlog.configure(**config)
-
-
 @pytest.mark.parametrize("words", ABOUT_A_CLUSTER, ids=str)
 def test_a_data_folder_that_was_mistyped_is_told_in_one_line_and_not_made(
-    atria: Callable[..., Ended], tmp_path: Path, words: Command
+    atria: Atria, tmp_path: Path, words: Command
 ) -> None:
     (tmp_path / "images").mkdir()
     for example in words.examples:
@@ -74,7 +40,7 @@ def test_a_data_folder_that_was_mistyped_is_told_in_one_line_and_not_made(
     ],
 )
 def test_a_wrong_use_is_one_line_that_says_what_to_do(
-    atria: Callable[..., Ended], tmp_path: Path, words: tuple[str, ...], said: str
+    atria: Atria, tmp_path: Path, words: tuple[str, ...], said: str
 ) -> None:
     ended = atria(*words)
     (line,) = ended.stderr.splitlines()
@@ -83,7 +49,7 @@ def test_a_wrong_use_is_one_line_that_says_what_to_do(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_any_words_the_help_is_shown(atria: Callable[..., Ended]) -> None:
+def test_without_any_words_the_help_is_shown(atria: Atria) -> None:
     ended = atria("settings")
     assert (ended.code, ended.stderr, "revert" in ended.stdout) == (2, "", True)
 
