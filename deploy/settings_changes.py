@@ -90,13 +90,15 @@ def without_ae(now: SharedSettings, title: str) -> SharedSettings:
 def with_route(now: SharedSettings, route: Route, *, before: int | None) -> SharedSettings:
     """Return the settings with a route added: before that of a number, counted from 1, or as the last.
 
+    A route for all associations stays the last: without a number, others are put before it.
+
     Raises
     ------
     SettingsError
         There is no route of this number.
     """
     routes = list(now.routes)
-    routes.insert(len(routes) if before is None else _index(routes, before), route)
+    routes.insert(_behind_others(routes, route) if before is None else _index(routes, before), route)
     return _with_routes(now, routes)
 
 
@@ -189,6 +191,15 @@ def _put(values: dict[str, object], table: str, title: str, said: Mapping[str, o
 def _with_routes(now: SharedSettings, routes: Sequence[Route]) -> SharedSettings:
     dumped = [route.model_dump(mode="json", exclude_unset=True, exclude_none=True) for route in routes]
     return parse({**document(now), "routes": dumped})
+
+
+def _behind_others(routes: Sequence[Route], route: Route) -> int:
+    """Return where a route is the last, or the last before those that are for all associations."""
+    end = len(routes)
+    if not route.is_for_all:
+        while end and routes[end - 1].is_for_all:
+            end -= 1
+    return end
 
 
 def _index(routes: Sequence[Route], number: int) -> int:

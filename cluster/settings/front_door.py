@@ -116,6 +116,11 @@ class Route(Table):
     only: bool = False
     """Whether associations are refused when there is no such worker; else any other takes them."""
 
+    @property
+    def is_for_all(self) -> bool:
+        """Whether every association fits."""
+        return self.called_ae is None and self.calling_ae is None and self.source is None
+
 
 class Worker(Table):
     """The workers of this host."""

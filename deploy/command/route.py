@@ -43,9 +43,15 @@ Only = Annotated[
     bool,
     typer.Option("--only", help="Refuse the association when there is no such worker; else any takes it."),
 ]
+Every = Annotated[bool, typer.Option("--all", help="It is for all associations: others are tried before it.")]
 Before = Annotated[
     int | None,
-    typer.Option(metavar="N", min=1, help="Put it before this route.", show_default="behind the last"),
+    typer.Option(
+        metavar="N",
+        min=1,
+        help="Put it before this route.",
+        show_default="the last, but before one for all",
+    ),
 ]
 Number = Annotated[
     int, typer.Argument(metavar="N", min=1, help="Number in `atria route list`.", show_default=False)
@@ -59,6 +65,7 @@ def add(
     source: Source = None,
     worker: Workers = None,
     only: Only = False,
+    every: Every = False,
     before: Before = None,
     config: options.Config = None,
     data: options.Data = None,
@@ -66,15 +73,26 @@ def add(
 ) -> None:
     """Add a route. Balancers that run follow: it holds for the next association.
 
+    Routes are tried in their order. It is told when one is never taken, as those before it take all that it
+    is for.
+
     [bold]Examples[/]
 
       atria route add --source 10.1.0.0/16 --worker site=a
 
       atria route add --calling CT1 --worker modality=ct --only --before 1
+
+      atria route add --all --worker site=a
     """
     from deploy.settings_changes import with_route
 
     route = _route(called, calling, source, _labels(worker or []), only=only)
+    if route.is_for_all != every:
+        raise UserError(
+            "--all goes without --called, --calling and --source"
+            if every
+            else "what is the route for? Say --called, --calling or --source, or --all for all associations"
+        )
     sharing.change(
         Overrides(config, data),
         lambda now: with_route(now, route, before=before),
@@ -87,17 +105,24 @@ def add(
 def list_routes(
     config: options.Config = None, data: options.Data = None, as_json: options.Json = False
 ) -> None:
-    """List the routes in the order in which they are tried.
+    """List the routes in the order in which they are tried, and say which are never taken.
 
     [bold]Examples[/]
 
       atria route list
     """
+    from balancer.shadowing import shadowed
+
     routes = sharing.holding(Overrides(config, data)).settings.routes
-    if as_json:
-        print(json.dumps([_json(number, route) for number, route in enumerate(routes, start=1)]))
-    else:
+    if not as_json:
         _print(routes)
+        return
+    takers = shadowed(routes)
+    entries = [
+        {**_json(index + 1, route), "shadowed_by": [taker + 1 for taker in takers.get(index, ())]}
+        for index, route in enumerate(routes)
+    ]
+    print(json.dumps(entries))
 
 
 @app.command("remove")
@@ -216,4 +241,6 @@ def _print(routes: tuple[Route, ...]) -> None:
         table.add_row(str(number), *map(escape, cells), escape(_workers(route)))
     out = console()
     out.print(table)
+    for said in sharing.never_taken(routes):
+        out.print(f"{said}.", style="yellow")
     out.print("What no route fits goes to any worker.")

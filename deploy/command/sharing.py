@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+import typer
+
 from deploy.command.cluster import must_be_there
 from deploy.command.console import console
 from deploy.command.run import run
@@ -14,9 +16,9 @@ from deploy.command.who import account
 from deploy.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
-    from cluster.settings import Settings, SharedSettings
+    from cluster.settings import Route, Settings, SharedSettings
     from cluster.settings_store.protocol import Change, SettingsRevision, SettingsStore
     from deploy.overrides import Overrides
 
@@ -73,7 +75,7 @@ def history(overrides: Overrides) -> list[SettingsRevision]:
 
 
 def change(overrides: Overrides, how: Change, what: str, *, as_json: bool) -> None:
-    """Change the settings, and print the revision that then holds.
+    """Change the settings, and print the revision that then holds; warn of routes that are never taken then.
 
     Raises
     ------
@@ -83,10 +85,12 @@ def change(overrides: Overrides, how: Change, what: str, *, as_json: bool) -> No
     from cluster.settings.shared import differences, document
 
     changed: list[str] = []
+    unused: list[str] = []
 
     def noted(now: SharedSettings) -> SharedSettings:
         after = how(now)
         changed[:] = differences(document(now), document(after))
+        unused[:] = never_taken(after.routes) if "routes" in changed else ()
         return after
 
     async def do(store: SettingsStore) -> SettingsRevision:
@@ -99,6 +103,19 @@ def change(overrides: Overrides, how: Change, what: str, *, as_json: bool) -> No
         console().print(f"Revision {revision.number}: {what}.", markup=False, highlight=False)
     else:
         console().print("Nothing was changed: it is so already.")
+    for said in unused:
+        typer.echo(f"atria: {said}: put it before (`--before`), or remove it", err=True)
+
+
+def never_taken(routes: Sequence[Route]) -> list[str]:
+    """Say of each route that no association takes which others do, in a line each."""
+    from balancer.shadowing import shadowed
+
+    return [
+        f"route {index + 1} is never taken: what it is for goes by route"
+        f" {' and '.join(str(taker + 1) for taker in takers)}"
+        for index, takers in shadowed(routes).items()
+    ]
 
 
 def _ask(overrides: Overrides, settings: Settings, question: Callable[[SettingsStore], Awaitable[T]]) -> T:

@@ -85,6 +85,14 @@ def test_a_route_is_put_where_it_is_wanted(before: int | None, order: str) -> No
     assert callers(with_route(THREE, Route(calling_ae="X"), before=before)) == order
 
 
+def test_a_route_for_all_stays_the_last_unless_it_is_put_elsewhere() -> None:
+    for_all = with_route(THREE, Route(workers={"site": "a"}), before=None)
+    assert callers(for_all) == "ABCNone"
+    assert callers(with_route(for_all, Route(calling_ae="X"), before=None)) == "ABCXNone"
+    assert callers(with_route(for_all, Route(workers={"site": "b"}), before=None)) == "ABCNoneNone"
+    assert callers(with_route(THREE, Route(), before=2)) == "ANoneBC"
+
+
 def test_a_route_keeps_all_that_was_said_of_it() -> None:
     route = Route.model_validate({"source": "fd00::/8", "workers": {"site": "a"}, "only": True})
     assert with_route(NONE, route, before=None).routes == (route,)
