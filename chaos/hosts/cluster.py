@@ -100,6 +100,23 @@ class Running:
                 return host
         return None
 
+    async def until_led(self) -> str:
+        """Wait until a balancer leads, and return its host.
+
+        Raises
+        ------
+        NotReady
+        """
+        leader: str | None = None
+
+        async def leads() -> bool:
+            nonlocal leader
+            leader = await self.leader()
+            return leader is not None
+
+        await self.until(leads, "a balancer that leads")
+        return str(leader)
+
     async def etcd_leader(self) -> str | None:
         """Return the host whose etcd leads; None when none does."""
         members = [(name, ADDRESSES[name]) for name in SITES]

@@ -3,34 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import enum
 import signal
 import time
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from chaos.hosts.arp_watch import Tenure, both_held_s, tenures
+from chaos.hosts.arp_watch import Tenure, both_held_s
 from chaos.hosts.cluster import ATRIA, NotReady, ready
-from chaos.hosts.prober import Prober
-from chaos.hosts.sender import Sent, send_throughout
+from chaos.hosts.observing import GRACE_S, under_load
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine
-
     from chaos.hosts.cluster import Running
+    from chaos.hosts.sender import Sent
 
 _BALANCER: Final = "balancer"
-_STEADY: Final = 20
-"""So many probes must have succeeded before."""
 _RECOVERY_TIMEOUT_S: Final = 30.0
-_SILENCE_S: Final = 0.25
-"""Who has not answered ARP for so long holds the address no more."""
-_SENDERS: Final = 3
-_GRACE_S: Final = 5.0
-"""How much longer than asked for an association may take: what hangs is given up then."""
 
 
 class Fault(enum.Enum):
@@ -43,23 +32,6 @@ class Fault(enum.Enum):
     OFF = "its host is switched off"
     OFF_WITH_ETCD_LEADER = "its host is switched off, and with it the one whose etcd leads"
     HANDED_OVER = "it is told to hand over"
-
-
-@dataclass(slots=True)
-class Observed:
-    """What callers and watchers saw in a time; there when it is over."""
-
-    longest_gap_s: float = 0.0
-    """The longest time without an association that succeeded."""
-    faults: tuple[str, ...] = ()
-    """Why associations failed."""
-    tenures: tuple[Tenure, ...] = ()
-    """Who held the service address, by ARP."""
-
-    @property
-    def both_held_s(self) -> float:
-        """For how long two held the address; less than 0: there was as much between them."""
-        return both_held_s(self.tenures)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,35 +91,21 @@ async def drill(
     NotReady
         It does not work again, or all is not well after what has gone is back.
     """
-    leader = await _leader(cluster)
-    await _expect_store(cluster)
-    prober, watch = Prober(cluster.service), cluster.watch()
-    async with _running(cluster.client.run(prober.run())), _running(watch.run()):
-        sending = [asyncio.create_task(_send(cluster, sending_s)) for _ in range(_SENDERS)]
-        began_s = time.monotonic()
-        await cluster.until(lambda: _is(_successes(prober, began_s) >= _STEADY), "probes that succeed")
+    leader = await cluster.until_led()
+    async with under_load(cluster, sending_s) as seen:
         moment_s = time.monotonic()
         away = await _inflict(cluster, fault, leader)
-        inflicted_s = time.monotonic()
-        await cluster.until(
-            lambda: _is(prober.probed.until_success_s(inflicted_s) is not None),
-            "a new association",
-            _RECOVERY_TIMEOUT_S,
-        )
+        await seen.until_success(cluster, time.monotonic(), _RECOVERY_TIMEOUT_S)
         await _undo(cluster, fault, leader, away)
         await asyncio.sleep(watching_s)
-        sent = await asyncio.gather(*sending)
     await cluster.until(lambda: ready(cluster), "all back")
-    held = tenures(watch.seen, silence_s=_SILENCE_S)
     return Outcome(
         fault,
-        prober.probed.longest_gap_s(moment_s),
-        prober.probed.longest_gap_s(began_s),
-        tuple(Tenure(one.mac, one.begin_s - moment_s, one.end_s - moment_s) for one in held),
-        tuple(one for one in sent if one is not None),
-        tuple(
-            one.fault for one in prober.probed.attempts if one.fault is not None and one.began_s >= moment_s
-        ),
+        seen.probed.longest_gap_s(moment_s),
+        seen.longest_gap_s,
+        tuple(Tenure(one.mac, one.begin_s - moment_s, one.end_s - moment_s) for one in seen.tenures),
+        tuple(seen.sent),
+        tuple(seen.probed.faults_since(moment_s)),
     )
 
 
@@ -166,37 +124,18 @@ async def hand_overs(cluster: Running, times: int, *, sending_s: float) -> HandO
     NotReady
         A hand-over is refused, or not over before the next is due.
     """
-    await _leader(cluster)
-    await _expect_store(cluster)
-    prober, watch = Prober(cluster.service), cluster.watch()
-    async with _running(cluster.client.run(prober.run())), _running(watch.run()):
-        sending = [asyncio.create_task(_send(cluster, sending_s)) for _ in range(_SENDERS)]
-        began_s = time.monotonic()
-        await cluster.until(lambda: _is(_successes(prober, began_s) >= _STEADY), "probes that succeed")
-        moments_s = [time.monotonic() + turn * (sending_s - _GRACE_S) / times for turn in range(times + 1)]
+    await cluster.until_led()
+    async with under_load(cluster, sending_s) as seen:
+        moments_s = [time.monotonic() + turn * (sending_s - GRACE_S) / times for turn in range(times + 1)]
         for moment_s in moments_s[:-1]:
             await asyncio.sleep(max(0.0, moment_s - time.monotonic()))
-            await _hand_over(cluster, await _leader(cluster))
-        sent = await asyncio.gather(*sending)
-    probed = prober.probed
+            await _hand_over(cluster, await cluster.until_led())
     return HandOvers(
-        tuple(probed.longest_gap_s(begin, end) for begin, end in pairwise(moments_s)),
-        both_held_s(tenures(watch.seen, silence_s=_SILENCE_S)),
-        tuple(one for one in sent if one is not None),
-        tuple(probed.faults),
+        tuple(seen.probed.longest_gap_s(begin, end) for begin, end in pairwise(moments_s)),
+        seen.both_held_s,
+        tuple(seen.sent),
+        tuple(seen.probed.faults),
     )
-
-
-@asynccontextmanager
-async def observed(cluster: Running) -> AsyncIterator[Observed]:
-    """Call the service, and ask who holds its address, for as long as the context lasts."""
-    seen = Observed()
-    prober, watch = Prober(cluster.service), cluster.watch()
-    async with _running(cluster.client.run(prober.run())), _running(watch.run()):
-        yield seen
-    seen.longest_gap_s = prober.probed.longest_gap_s()
-    seen.faults = tuple(prober.probed.faults)
-    seen.tenures = tuple(tenures(watch.seen, silence_s=_SILENCE_S))
 
 
 async def _inflict(cluster: Running, fault: Fault, leader: str) -> list[str]:
@@ -234,18 +173,6 @@ async def _undo(cluster: Running, fault: Fault, leader: str, away: list[str]) ->
     await asyncio.gather(*(cluster.hosts[name].power_on() for name in away))
 
 
-async def _leader(cluster: Running) -> str:
-    await cluster.until(lambda: _leads(cluster), "a balancer that leads")
-    leader = await cluster.leader()
-    if leader is None:
-        raise NotReady("the balancer that led does so no more, and nothing had happened")
-    return leader
-
-
-async def _leads(cluster: Running) -> bool:
-    return await cluster.leader() is not None
-
-
 async def _etcd_leader(cluster: Running) -> str:
     found = await cluster.etcd_leader()
     if found is None:
@@ -258,39 +185,3 @@ async def _hand_over(cluster: Running, leader: str) -> None:
     done = await host.run(*ATRIA, "balancer", "hand-over", f"--config={host.config}")
     if done.returncode != 0:
         raise NotReady(f"atria balancer hand-over: {done.stderr.strip()}")
-
-
-async def _expect_store(cluster: Running) -> None:
-    """Store one instance: what is slow the first time is not slow later."""
-    sent = await cluster.client.run(send_throughout(cluster.service, 0.0))
-    if sent.fault is not None:
-        raise NotReady(f"a store, before anything had happened: {sent.fault}")
-
-
-async def _send(cluster: Running, seconds: float) -> Sent | None:
-    """Send throughout; None when the association hangs, as one may whose other end is without power."""
-    try:
-        async with asyncio.timeout(seconds + _GRACE_S):
-            return await cluster.client.run(send_throughout(cluster.service, seconds))
-    except TimeoutError:
-        return None
-
-
-@asynccontextmanager
-async def _running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Have something done for as long as the context lasts."""
-    task = asyncio.create_task(work)
-    try:
-        yield
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-
-
-def _successes(prober: Prober, since_s: float) -> int:
-    return sum(one.fault is None and one.began_s >= since_s for one in prober.probed.attempts)
-
-
-async def _is(holds: bool) -> bool:
-    return holds

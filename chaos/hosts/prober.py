@@ -41,7 +41,11 @@ class Probed:
     @property
     def faults(self) -> list[str]:
         """Why attempts failed, one for each that did."""
-        return [one.fault for one in self.attempts if one.fault is not None]
+        return self.faults_since(0.0)
+
+    def faults_since(self, moment_s: float) -> list[str]:
+        """Return why attempts failed that began after a moment."""
+        return [one.fault for one in self.attempts if one.fault is not None and one.began_s >= moment_s]
 
     def longest_gap_s(self, since_s: float = 0.0, until_s: float = math.inf) -> float:
         """Return the longest time in which no attempt ended with success, among those begun in a time.

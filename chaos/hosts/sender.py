@@ -28,8 +28,6 @@ class Sent:
     """SOP Instance UIDs that were acknowledged with success."""
     fault: str | None
     """Why it did not end with success; None if it did."""
-    longest_answer_s: float
-    """The longest time until an instance was answered."""
 
 
 async def send_throughout(
@@ -54,7 +52,6 @@ async def send_throughout(
     """
     clock = asyncio.get_running_loop().time
     stored: list[str] = []
-    longest_s = 0.0
     end_s = clock() + seconds
     try:
         association = await requestor.connect(
@@ -67,7 +64,6 @@ async def send_throughout(
         )
         async with association:
             for uid, data_set in _instances(pixel_bytes):
-                began_s = clock()
                 answer = await client.store(
                     association,
                     sop_class_uid=_CT,
@@ -75,17 +71,17 @@ async def send_throughout(
                     transfer_syntax_uid=_EXPLICIT_VR_LITTLE_ENDIAN,
                     data_set=[data_set],
                 )
-                longest_s = max(longest_s, clock() - began_s)
                 if answer.status != 0:
-                    said = f"C-STORE answered {answer.status:04X}H ({answer.error_comment})"
-                    return Sent(tuple(stored), said, longest_s)
+                    return Sent(
+                        tuple(stored), f"C-STORE answered {answer.status:04X}H ({answer.error_comment})"
+                    )
                 stored.append(uid)
                 if clock() >= end_s:
                     break
                 await asyncio.sleep(pause_s)
     except (OSError, AssociationEnded, AssociationRejected, LocalProtocolError) as error:
-        return Sent(tuple(stored), f"{type(error).__name__}: {error}", longest_s)
-    return Sent(tuple(stored), None, longest_s)
+        return Sent(tuple(stored), f"{type(error).__name__}: {error}")
+    return Sent(tuple(stored), None)
 
 
 def _instances(pixel_bytes: int) -> Iterator[tuple[str, bytes]]:

@@ -8,7 +8,8 @@ import pytest
 
 from chaos.hosts import cluster
 from chaos.hosts.cluster import SITES, Running
-from chaos.hosts.failover import Fault, drill, observed
+from chaos.hosts.failover import Fault, drill
+from chaos.hosts.observing import observed
 from chaos.hosts.sender import send_throughout
 from deploy.render import units
 
@@ -67,7 +68,7 @@ async def test_without_etcd_a_leader_whom_nobody_promises_anything_lets_go(runni
     assert seen.both_held_s <= 0, seen
     await asyncio.gather(*(running.hosts[name][units.ETCD].start() for name in SITES))
     await running.until(lambda: etcd_works(running), "etcd with a quorum")
-    await running.until(lambda: leads(running), "a leader")
+    await running.until_led()
 
 
 async def test_links_that_flap_never_have_two_hold_the_address(running: Running) -> None:
@@ -75,7 +76,7 @@ async def test_links_that_flap_never_have_two_hold_the_address(running: Running)
         for host in (*cluster.BALANCERS, *cluster.BALANCERS):
             await running.network.flap(host, times=4, down_s=0.7, up_s=0.5)
     assert seen.both_held_s <= 0, seen
-    await running.until(lambda: leads(running), "a leader")
+    await running.until_led()
 
 
 async def test_a_cluster_that_was_all_off_has_what_it_had(running: Running) -> None:
@@ -84,7 +85,7 @@ async def test_a_cluster_that_was_all_off_has_what_it_had(running: Running) -> N
     await asyncio.gather(*(host.power_off() for host in running.hosts.values()))
     await asyncio.gather(*(host.power_on() for host in running.hosts.values()))
     await running.until(lambda: cluster.ready(running), "all back")
-    await running.until(lambda: leads(running), "a leader")
+    await running.until_led()
     done = await running.hosts["s2"].run(
         *cluster.ATRIA, "where", before.stored[0], "--json", f"--config={running.hosts['s2'].config}"
     )
@@ -98,7 +99,7 @@ async def test_a_cluster_that_was_all_off_takes_stores_without_etcd(running: Run
     for host in running.hosts.values():
         running.network.plug_in(host.name)
         await host.start(lambda name: name != units.ETCD)
-    await running.until(lambda: leads(running), "a leader by promises")
+    await running.until_led()
     await running.until(lambda: stores(running), "a store, by workers that are where they were", 30)
     await asyncio.gather(*(host.start() for host in running.hosts.values()))
     await running.until(lambda: etcd_works(running), "etcd with a quorum")
@@ -106,10 +107,6 @@ async def test_a_cluster_that_was_all_off_takes_stores_without_etcd(running: Run
 
 async def stores(running: Running) -> bool:
     return (await running.client.run(send_throughout(running.service, 0.0))).fault is None
-
-
-async def leads(running: Running) -> bool:
-    return await running.leader() is not None
 
 
 async def etcd_works(running: Running) -> bool:
