@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
-from chaos.hosts.arp_watch import Tenure, both_held_s
-from chaos.hosts.cluster import ATRIA, NotReady, ready
+from chaos.hosts.address_watch import Tenure, both_held_s
+from chaos.hosts.cluster import NotReady
+from chaos.hosts.description import ATRIA
 from chaos.hosts.observing import GRACE_S, under_load
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ async def drill(
         await seen.until_success(cluster, time.monotonic(), _RECOVERY_TIMEOUT_S)
         await _undo(cluster, fault, leader, away)
         await asyncio.sleep(watching_s)
-    await cluster.until(lambda: ready(cluster), "all back")
+    await cluster.until(cluster.is_ready, "all back")
     return Outcome(
         fault,
         seen.probed.longest_gap_s(moment_s),

@@ -7,6 +7,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from chaos.hosts import unit
+from chaos.hosts.privileges import Privileges
 from chaos.hosts.service import Service
 from deploy.render import places, units
 
@@ -26,6 +27,8 @@ class Host:
     network : Network
     folder : Path
         What was rendered for it.
+    user : str
+        Whom commands are run as.
     logs : Path
         Where its units' logs go; made if it is not there.
     environment : mapping of str to str
@@ -33,14 +36,22 @@ class Host:
     """
 
     def __init__(
-        self, name: str, network: Network, folder: Path, logs: Path, environment: Mapping[str, str]
+        self,
+        name: str,
+        network: Network,
+        folder: Path,
+        user: str,
+        logs: Path,
+        environment: Mapping[str, str],
     ) -> None:
         self.name = name
         self.config = folder / places.SETTINGS
         self._network = network
         self._environment = dict(environment)
-        for needed in (logs, *unit.folders(folder / places.FOLDERS)):
-            needed.mkdir(mode=0o755, parents=True, exist_ok=True)
+        self._privileges = Privileges(user)
+        logs.mkdir(parents=True, exist_ok=True)
+        for needed in unit.folders(folder / places.FOLDERS):
+            needed.make()
         read = folder / places.UNITS
         self.services = {
             name: Service(unit.read(read, name), network[self.name], logs / f"{name}.log", environment)
@@ -84,8 +95,9 @@ class Host:
     def _launched(self, command: Sequence[str]) -> subprocess.Popen[str]:
         with self._network[self.name].entered():
             return subprocess.Popen(  # noqa: S603  what the drill names
-                command,
+                self._privileges.command(*command),
                 env=self._environment,
+                cwd="/",
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

@@ -114,7 +114,7 @@ def run(*command: str, stdin: str = "") -> str:
     return done.stdout
 
 
-def why_not(programs: Sequence[str] = ("ip", "nft", "tc")) -> str | None:
+def why_not(programs: Sequence[str] = ("ip", "nft", "tc", "setpriv")) -> str | None:
     """Return why there can be no hosts here, or None."""
     import shutil
 

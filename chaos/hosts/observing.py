@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from chaos.hosts.arp_watch import ArpWatch, Tenure, both_held_s, tenures
+from chaos.hosts.address_watch import AddressWatch, Tenure, both_held_s, tenures
 from chaos.hosts.cluster import NotReady
 from chaos.hosts.prober import Probed, Prober
 from chaos.hosts.sender import Sent, send_throughout
@@ -36,7 +36,7 @@ class Observed:
     began_s: float
     """On the loop's clock, as all moments are."""
     prober: Prober
-    watch: ArpWatch
+    watch: AddressWatch
 
     @property
     def probed(self) -> Probed:

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from chaos.hosts.privileges import Privileges
 from deploy.parent import die_with
 
 if TYPE_CHECKING:
@@ -18,9 +19,9 @@ if TYPE_CHECKING:
 
     from chaos.hosts.namespace import Namespace
     from chaos.hosts.unit import Unit
-    from deploy.parent import Account
 
 _KILL_TIMEOUT_S: Final = 10.0
+_FULL: Final = Privileges()
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """As systemd sets it (systemd.exec(5))."""
 
@@ -94,9 +95,9 @@ class Service:
     async def _life(self) -> int:
         """Start it once, and return the exit code with which it ended, or what has to come before it."""
         for command in self.unit.before:
-            if (code := await self._run(self._launched(command, None))) != 0:
+            if (code := await self._run(self._launched(command, _FULL))) != 0:
                 return code
-        self._process = self._launched(self.unit.command, self.unit.account)
+        self._process = self._launched(self.unit.command, self.unit.privileges)
         self._started.set()
         return await self._run(self._process)
 
@@ -106,17 +107,18 @@ class Service:
         finally:
             _kill_group(process.pid)
 
-    def _launched(self, command: Sequence[str], account: Account | None) -> subprocess.Popen[bytes]:
+    def _launched(self, command: Sequence[str], privileges: Privileges) -> subprocess.Popen[bytes]:
         with self.log_file.open("ab") as log, self._namespace.entered():
             return subprocess.Popen(  # noqa: S603  what the unit names
-                command,
+                privileges.command(*command),
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 cwd="/",
+                umask=privileges.umask,
                 start_new_session=True,
-                preexec_fn=partial(die_with, os.getpid(), signal.SIGKILL, account),
+                preexec_fn=partial(die_with, os.getpid(), signal.SIGKILL),
             )
 
     async def _end(self, number: signal.Signals, limit_s: float) -> None:

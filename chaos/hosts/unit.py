@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import pwd
 import shlex
+import shutil
 import signal
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deploy.parent import Account
+from chaos.hosts.privileges import Privileges
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +25,28 @@ class Unit:
     before: tuple[tuple[str, ...], ...]
     """Commands that are run to their end before it, as root."""
     environment: dict[str, str]
-    account: Account | None
-    """Whom it runs as; None for root."""
+    privileges: Privileges
     stop_signal: signal.Signals
     stop_timeout_s: float
     restart_after_s: float
     stays_ended: frozenset[int]
     """Exit codes after which it is not started again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A folder that must be there, with its owner."""
+
+    path: Path
+    mode: int
+    user: str
+    group: str
+
+    def make(self) -> None:
+        """Make it, and what is above it."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.path.chmod(self.mode)
+        shutil.chown(self.path, self.user, self.group)
 
 
 def wanted(folder: Path, target: str) -> list[str]:
@@ -59,7 +73,7 @@ def read(folder: Path, name: str) -> Unit:
         _command(last["ExecStart"]),
         tuple(_command(value.removeprefix("+")) for value in values["ExecStartPre"]),
         dict(_environment(values)),
-        _account(last.get("User", "root")),
+        _privileges(last),
         signal.Signals[last.get("KillSignal", "SIGTERM")],
         float(last.get("TimeoutStopSec", "90")),
         float(last["RestartSec"]),
@@ -67,10 +81,14 @@ def read(folder: Path, name: str) -> Unit:
     )
 
 
-def folders(file: Path) -> list[Path]:
+def folders(file: Path) -> list[Folder]:
     """Return the folders that are to be made before any unit starts (tmpfiles.d(5))."""
     lines = (line.split() for line in file.read_text("utf-8").splitlines())
-    return [Path(fields[1]) for fields in lines if fields and fields[0] == "d"]
+    return [
+        Folder(Path(fields[1]), int(fields[2], 8), *fields[3:5])
+        for fields in lines
+        if fields and fields[0] == "d"
+    ]
 
 
 def _template(name: str) -> tuple[str, str]:
@@ -99,8 +117,12 @@ def _environment(values: dict[str, list[str]]) -> Iterator[tuple[str, str]]:
         yield from _settings(Path(file))
 
 
-def _account(user: str) -> Account | None:
-    if user == "root":
-        return None
-    entry = pwd.getpwnam(user)
-    return Account(user, entry.pw_uid, entry.pw_gid, tuple(os.getgrouplist(user, entry.pw_gid)))
+def _privileges(last: Mapping[str, str]) -> Privileges:
+    bounding = last.get("CapabilityBoundingSet")
+    return Privileges(
+        last.get("User", "root"),
+        frozenset(last.get("AmbientCapabilities", "").split()),
+        None if bounding is None else frozenset(bounding.split()),
+        last.get("NoNewPrivileges") == "yes",
+        int(last.get("UMask", "0022"), 8),
+    )

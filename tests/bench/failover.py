@@ -10,8 +10,9 @@ from typing import Final
 
 import structlog
 
-from chaos.hosts import cluster, namespace
+from chaos.hosts import boot, namespace
 from chaos.hosts.cluster import NotReady
+from chaos.hosts.description import described
 from chaos.hosts.failover import Fault, HandOvers, Outcome, drill, hand_overs
 from chaos.hosts.namespace import NetworkFailed
 from deploy import minio, postgresql_programs
@@ -52,10 +53,10 @@ def run(bench: Bench) -> list[Figure]:
 async def _figures(bench: Bench) -> list[Figure]:
     outcomes: dict[Fault, list[Outcome]] = defaultdict(list)
     planned: list[HandOvers] = []
-    values = cluster.described(bench.folder, minio.find_binary(), postgresql_programs.find_binaries())
+    values = described(bench.folder, minio.find_binary(), postgresql_programs.find_binaries())
     bench.note("starting five hosts")
     plan = bench.plan
-    async with cluster.running(bench.folder, values) as running:
+    async with boot.running(bench.folder, values) as running:
         for turn in range(plan.failovers):
             for fault in _BARS_S:
                 bench.note(f"the leader goes: {fault.value} ({turn + 1} of {plan.failovers})")

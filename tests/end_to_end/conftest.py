@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from chaos.hosts import cluster, namespace
+from chaos.hosts import boot, namespace
 from chaos.hosts.cluster import Running
+from chaos.hosts.description import described
 from deploy import minio, postgresql_programs
 from deploy.errors import UserError
 from tests import tools
@@ -36,13 +37,13 @@ def programs() -> tuple[Path, Path]:
 async def running(programs: tuple[Path, Path]) -> AsyncIterator[Running]:
     """A cluster of five hosts, booted from what is rendered; each test leaves it well."""
     with _folder_for_hosts() as folder:
-        async with cluster.running(folder, cluster.described(folder, *programs)) as running:
+        async with boot.running(folder, described(folder, *programs)) as running:
             yield running
 
 
 @contextmanager
 def _folder_for_hosts() -> Iterator[Path]:
-    """A folder that PostgreSQL's user can get into."""
+    """A folder that any user can get into."""
     folder = Path(tempfile.mkdtemp(prefix="atria-hosts-", dir=_RAM if _RAM.is_dir() else None))
     folder.chmod(0o755)
     try:

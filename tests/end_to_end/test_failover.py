@@ -6,8 +6,9 @@ import asyncio
 
 import pytest
 
-from chaos.hosts import cluster
-from chaos.hosts.cluster import SITES, Running
+from chaos.hosts.addresses import BALANCERS, SITES
+from chaos.hosts.cluster import Running
+from chaos.hosts.description import ATRIA
 from chaos.hosts.failover import Fault, drill
 from chaos.hosts.observing import observed
 from chaos.hosts.sender import send_throughout
@@ -57,7 +58,7 @@ async def test_the_leader_keeps_the_address_while_etcd_has_no_quorum(running: Ru
 
 async def test_without_etcd_a_leader_whom_nobody_promises_anything_lets_go(running: Running) -> None:
     leader = str(await running.leader())
-    (other,) = set(cluster.BALANCERS) - {leader}
+    (other,) = set(BALANCERS) - {leader}
     async with observed(running) as seen:
         await asyncio.gather(*(running.hosts[name][units.ETCD].kill() for name in SITES))
         running.network.drop(other, leader)
@@ -73,7 +74,7 @@ async def test_without_etcd_a_leader_whom_nobody_promises_anything_lets_go(runni
 
 async def test_links_that_flap_never_have_two_hold_the_address(running: Running) -> None:
     async with observed(running) as seen:
-        for host in (*cluster.BALANCERS, *cluster.BALANCERS):
+        for host in (*BALANCERS, *BALANCERS):
             await running.network.flap(host, times=4, down_s=0.7, up_s=0.5)
     assert seen.both_held_s <= 0, seen
     await running.until_led()
@@ -84,10 +85,10 @@ async def test_a_cluster_that_was_all_off_has_what_it_had(running: Running) -> N
     assert before.fault is None
     await asyncio.gather(*(host.power_off() for host in running.hosts.values()))
     await asyncio.gather(*(host.power_on() for host in running.hosts.values()))
-    await running.until(lambda: cluster.ready(running), "all back")
+    await running.until(running.is_ready, "all back")
     await running.until_led()
     done = await running.hosts["s2"].run(
-        *cluster.ATRIA, "where", before.stored[0], "--json", f"--config={running.hosts['s2'].config}"
+        *ATRIA, "where", before.stored[0], "--json", f"--config={running.hosts['s2'].config}"
     )
     assert done.returncode == 0, done.stderr
     after = await running.client.run(send_throughout(running.service, 0.0))

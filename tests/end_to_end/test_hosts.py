@@ -10,8 +10,8 @@ import pytest
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
 
-from chaos.hosts import cluster
-from chaos.hosts.cluster import SITES, Running
+from chaos.hosts.addresses import CLIENT, SITES
+from chaos.hosts.cluster import AE_TITLE, Running
 from chaos.hosts.sender import send_throughout
 from deploy.render import units
 from tests import tools
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.hosts, pytest.mark.asyncio(loop_scope="session"), pyte
 
 
 async def in_client(running: Running, *command: object) -> None:
-    done = await asyncio.to_thread(running.network[cluster.CLIENT].run, *map(str, command))
+    done = await asyncio.to_thread(running.network[CLIENT].run, *map(str, command))
     assert isinstance(done, str)
 
 
@@ -44,7 +44,7 @@ async def a_client_stores_and_gets_back(running: Running, tmp_path: Path) -> Non
         pytest.skip("DCMTK is not installed")
     sent = Path(str(get_testdata_file("CT_small.dcm")))
     at = running.at("lb2")
-    await in_client(running, storescu, "-aec", cluster.AE_TITLE, at.host, at.port, sent)
+    await in_client(running, storescu, "-aec", AE_TITLE, at.host, at.port, sent)
     data_set = dcmread(sent)
     keys = {
         "QueryRetrieveLevel": "IMAGE",
@@ -56,7 +56,7 @@ async def a_client_stores_and_gets_back(running: Running, tmp_path: Path) -> Non
     at = running.at("lb1")
     got = tmp_path / "got"
     got.mkdir()
-    await in_client(running, getscu, "-aec", cluster.AE_TITLE, "-S", *asked, "-od", got, at.host, at.port)
+    await in_client(running, getscu, "-aec", AE_TITLE, "-S", *asked, "-od", got, at.host, at.port)
     (file,) = got.iterdir()
     assert dcmread(file).PixelData == data_set.PixelData
 

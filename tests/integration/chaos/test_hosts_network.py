@@ -3,13 +3,13 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Iterator
-from ipaddress import IPv4Address, ip_interface
+from ipaddress import ip_interface, ip_network
 from pathlib import Path
 
 import pytest
 
 from chaos.hosts import namespace
-from chaos.hosts.arp_watch import ArpWatch
+from chaos.hosts.address_watch import AddressWatch
 from chaos.hosts.inside import Inside
 from chaos.hosts.namespace import NetworkFailed
 from chaos.hosts.network import INTERFACE, Network
@@ -128,28 +128,45 @@ async def test_a_slow_link_is_slow_until_it_is_not(network: Network) -> None:
 
 
 async def test_a_host_that_is_reset_has_its_own_address_and_no_other(network: Network) -> None:
-    network["two"].ip(f"address add {SHARED}/32 dev {INTERFACE}")
+    network["two"].ip(f"address add {SHARED}/32 dev {INTERFACE}", f"address add {SHARED}/32 dev lo")
+    network["two"].run("nft", "add", "table", "arp", "left_over")
     network.reset("two")
-    shown = network["two"].run("ip", "-brief", "address", "show", INTERFACE)
+    shown = network["two"].run("ip", "-brief", "address", "show")
     assert ADDRESSES["two"] in shown
     assert SHARED not in shown
+    assert network["two"].run("nft", "list", "ruleset") == ""
 
 
-async def test_the_watch_sees_an_address_go_from_host_to_host(network: Network) -> None:
-    watch = ArpWatch(network["one"], INTERFACE, IPv4Address(ADDRESSES["one"]), IPv4Address(SHARED))
-    watching = asyncio.create_task(watch.run())
+@pytest.mark.parametrize("version", [4, 6])
+async def test_the_watch_sees_an_address_go_from_host_to_host(possible: None, version: int) -> None:
+    within = ip_network("10.214.0.0/24" if version == 4 else "fd00:214::/64")
+    shared, own = within[100], within[1]
+    network = Network(
+        {
+            name: ip_interface(f"{within[number]}/{within.prefixlen}")
+            for number, name in enumerate(ADDRESSES, start=1)
+        }
+    )
 
     async def until_held_by(host: str) -> None:
         async with asyncio.timeout(5):
-            while not (watch.seen and watch.seen[-1].mac == network.macs[host]):  # noqa: ASYNC110
+            while not (watch.seen and watch.seen[-1].claim.mac == network.macs[host]):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
 
-    network["two"].ip(f"address add {SHARED}/32 dev {INTERFACE}")
-    await until_held_by("two")
-    network["two"].ip(f"address delete {SHARED}/32 dev {INTERFACE}")
-    network["three"].ip(f"address add {SHARED}/32 dev {INTERFACE}")
-    await until_held_by("three")
-    watching.cancel()
+    try:
+        network.make()
+        watch = AddressWatch(network["one"], INTERFACE, own, shared)
+        watching = asyncio.create_task(watch.run())
+        network["two"].ip(f"address add {shared} dev {INTERFACE}")
+        await until_held_by("two")
+        network["two"].ip(f"address delete {shared} dev {INTERFACE}")
+        network["three"].ip(f"address add {shared} dev {INTERFACE}")
+        await until_held_by("three")
+        watching.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await watching
+    finally:
+        network.remove()
 
 
 async def test_work_inside_sees_that_host_and_we_do_not(network: Network, inside_one: Inside) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pwd
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -13,6 +14,7 @@ import pytest
 
 from chaos.hosts import namespace
 from chaos.hosts.namespace import Namespace
+from chaos.hosts.privileges import Privileges
 from chaos.hosts.service import Service
 from chaos.hosts.unit import Unit
 
@@ -25,7 +27,7 @@ def python(code: str, **changes: object) -> Unit:
         command=(sys.executable, "-S", "-c", code),
         before=(),
         environment={},
-        account=None,
+        privileges=Privileges(),
         stop_signal=signal.SIGTERM,
         stop_timeout_s=5.0,
         restart_after_s=0.05,
@@ -124,3 +126,33 @@ async def test_it_does_not_start_before_what_comes_before_it_has_succeeded(
         assert service.pid is None
         gate.touch()
         await until(lambda: "up" in log.read_text())
+
+
+def status_of(pid: int | None) -> dict[str, str]:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+
+
+async def test_it_may_what_its_unit_says_and_nothing_else(a_namespace: Namespace, tmp_path: Path) -> None:
+    may = frozenset({"CAP_NET_ADMIN", "CAP_NET_RAW"})
+    privileges = Privileges("daemon", may, may, no_new=True, umask=0o027)
+    log = tmp_path / "log"
+    async with started(python(SLEEP, privileges=privileges), a_namespace, log) as service:
+        await until(lambda: "up" in log.read_text())
+        found = status_of(service.pid)
+    user = pwd.getpwnam("daemon")
+    assert found["Uid"].split() == 4 * [str(user.pw_uid)]
+    assert found["Gid"].split() == 4 * [str(user.pw_gid)]
+    both = (1 << 12) | (1 << 13)  # capability.h: CAP_NET_ADMIN, CAP_NET_RAW
+    assert {int(found[key], 16) for key in ("CapEff", "CapPrm", "CapAmb", "CapBnd")} == {both}
+    assert (found["NoNewPrivs"], found["Umask"]) == ("1", "0027")
+
+
+async def test_who_is_not_root_dies_with_us_too(a_namespace: Namespace, tmp_path: Path) -> None:
+    """The kernel forgets who a process is to die with when it becomes another user."""
+    code = (
+        "import ctypes; n = ctypes.c_int(); ctypes.CDLL(None).prctl(2, ctypes.byref(n)); print('by', n.value)"
+    )
+    log = tmp_path / "log"
+    async with started(python(code, privileges=Privileges("daemon")), a_namespace, log):
+        await until(lambda: "by 9" in log.read_text())

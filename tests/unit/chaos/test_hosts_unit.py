@@ -4,13 +4,18 @@ import signal
 from pathlib import Path
 
 from chaos.hosts import unit
+from chaos.hosts.privileges import Privileges
 
 WORKER = """\
 [Unit]
 Description=Worker %i
 
 [Service]
-User=root
+User=daemon
+NoNewPrivileges=yes
+AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW
+CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW
+UMask=0027
 ExecStartPre=+/usr/bin/install -d '/srv/a folder'
 Environment=ONE=1 'TWO=two words'
 Environment=THREE=3
@@ -33,7 +38,26 @@ def test_an_instance_is_read_from_its_template(tmp_path: Path) -> None:
     assert found.environment == {"ONE": "1", "TWO": "two words", "THREE": "3", "PASSWORD": "a=b"}
     assert (found.stop_signal, found.stop_timeout_s, found.restart_after_s) == (signal.SIGINT, 40.0, 1.0)
     assert found.stays_ended == {10, 11}
-    assert found.account is None
+    two = frozenset({"CAP_NET_ADMIN", "CAP_NET_RAW"})
+    assert found.privileges == Privileges("daemon", two, two, no_new=True, umask=0o027)
+
+
+def test_a_unit_that_says_nothing_runs_as_root_and_may_everything(tmp_path: Path) -> None:
+    (tmp_path / "plain.service").write_text("[Service]\nExecStart=/bin/true\nRestartSec=1\n")
+    assert unit.read(tmp_path, "plain.service").privileges == Privileges()
+    assert Privileges().command("/bin/true") == ("/bin/true",)
+
+
+def test_an_empty_bounding_set_leaves_no_capability(tmp_path: Path) -> None:
+    text = "[Service]\nExecStart=/bin/true\nRestartSec=1\nCapabilityBoundingSet=\n"
+    (tmp_path / "bare.service").write_text(text)
+    assert unit.read(tmp_path, "bare.service").privileges.bounding == frozenset()
+
+
+def test_folders_have_the_mode_and_the_owner_that_are_written(tmp_path: Path) -> None:
+    (tmp_path / "tmpfiles.conf").write_text("# what is kept\nd /var/lib/atria 0755 atria atria\n")
+    (found,) = unit.folders(tmp_path / "tmpfiles.conf")
+    assert found == unit.Folder(Path("/var/lib/atria"), 0o755, "atria", "atria")
 
 
 def test_a_target_names_what_runs(tmp_path: Path) -> None:

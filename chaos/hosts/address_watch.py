@@ -1,37 +1,34 @@
-"""Who holds an address, as a host on the same network sees it: whom ARP says it belongs to (RFC 826)."""
+"""Who holds an address, as a host on the same network sees it: whom ARP or neighbour discovery names."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import socket
-import struct
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from ipaddress import IPv4Address
 from itertools import combinations
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
+
+from chaos.hosts import arp, neighbour_discovery
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from chaos.hosts.arp import Claim
     from chaos.hosts.namespace import Namespace
-
-_ETHER_ARP: Final = 0x0806
-_BROADCAST: Final = b"\xff" * 6
-_PACKET: Final = struct.Struct("!6s6sH HHBBH 6s4s6s4s")
-_REQUEST: Final = 1
-_ETHERNET_IPV4: Final = (1, 0x0800, 6, 4)
+    from cluster.proxy_protocol import IPAddress
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """Somebody says that the address is his."""
+    """Somebody said that the address is his."""
 
     at_s: float
     """On the loop's clock."""
-    mac: str
-    gratuitous: bool
-    """Whether nobody had asked (RFC 5227 3)."""
+    claim: Claim
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +40,18 @@ class Tenure:
     end_s: float
 
 
-class ArpWatch:
-    """Asks for an address by ARP at a steady pace, and notes every answer, and what is told unasked.
+class AddressWatch:
+    """Asks for an address at a steady pace, and notes every answer, and what is told unasked.
 
     Parameters
     ----------
     namespace : Namespace
         Of the host that asks.
     interface : str
-    own : IPv4Address
+    own : IPv4Address or IPv6Address
         Of the host that asks.
-    address : IPv4Address
-        Asked for.
+    address : IPv4Address or IPv6Address
+        Asked for; of the same version.
     interval_s : float
     """
 
@@ -62,20 +59,21 @@ class ArpWatch:
         self,
         namespace: Namespace,
         interface: str,
-        own: IPv4Address,
-        address: IPv4Address,
+        own: IPAddress,
+        address: IPAddress,
         *,
         interval_s: float = 0.02,
     ) -> None:
         self.seen: list[Seen] = []
-        self._own = own
-        self._address = address
         self._interval_s = interval_s
+        by_arp = isinstance(address, IPv4Address)
+        ether_type = arp.ETHER_TYPE if by_arp else neighbour_discovery.ETHER_TYPE
         with namespace.entered():
-            self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETHER_ARP))
+            self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ether_type))
         self._socket.setblocking(False)
-        self._socket.bind((interface, _ETHER_ARP))
-        self._mac: bytes = self._socket.getsockname()[4]
+        self._socket.bind((interface, ether_type))
+        mac: bytes = self._socket.getsockname()[4]
+        self._question, self._claim = _spoken(address, own, mac)
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -84,34 +82,30 @@ class ArpWatch:
         try:
             while True:
                 with contextlib.suppress(OSError):  # its cable is out
-                    self._socket.send(self._request())
+                    self._socket.send(self._question)
                 await asyncio.sleep(self._interval_s)
         finally:
             loop.remove_reader(self._socket)
             self._socket.close()
 
-    def _request(self) -> bytes:
-        head = (_BROADCAST, self._mac, _ETHER_ARP, *_ETHERNET_IPV4, _REQUEST)
-        return _PACKET.pack(*head, self._mac, self._own.packed, bytes(6), self._address.packed)
-
     def _receive(self, loop: asyncio.AbstractEventLoop) -> None:
         with contextlib.suppress(OSError):
             while True:
-                found = parse(self._socket.recv(2048), self._address, loop.time())
-                if found is not None:
-                    self.seen.append(found)
+                claim = self._claim(self._socket.recv(2048))
+                if claim is not None:
+                    self.seen.append(Seen(loop.time(), claim))
 
 
-def parse(frame: bytes, address: IPv4Address, at_s: float) -> Seen | None:
-    """Return what an Ethernet frame says of who has an address; None if nothing."""
-    if len(frame) < _PACKET.size:
-        return None
-    to, _, kind, *format_, operation, mac, sender, _, target = _PACKET.unpack_from(frame)
-    if kind != _ETHER_ARP or tuple(format_) != _ETHERNET_IPV4 or sender != address.packed:
-        return None
-    # A request by which the holder looks for somebody else says as much of the holder.
-    is_unasked = to == _BROADCAST and (operation == _REQUEST or target == sender)
-    return Seen(at_s, mac.hex(":"), is_unasked)
+def _spoken(address: IPAddress, own: IPAddress, mac: bytes) -> tuple[bytes, Callable[[bytes], Claim | None]]:
+    """Return the frame that asks for an address, and how an answer is read, as its version has it."""
+    if isinstance(address, IPv4Address):
+        assert isinstance(own, IPv4Address)
+        return arp.question(address, own, mac), partial(arp.claim, address=address)
+    assert not isinstance(own, IPv4Address)
+    return (
+        neighbour_discovery.question(address, own, mac),
+        partial(neighbour_discovery.claim, address=address),
+    )
 
 
 def tenures(seen: Iterable[Seen], *, silence_s: float) -> list[Tenure]:
@@ -126,12 +120,13 @@ def tenures(seen: Iterable[Seen], *, silence_s: float) -> list[Tenure]:
     found: list[Tenure] = []
     running: dict[str, int] = {}
     for one in sorted(seen, key=lambda one: one.at_s):
-        index = running.get(one.mac)
+        mac = one.claim.mac
+        index = running.get(mac)
         if index is not None and one.at_s - found[index].end_s <= silence_s:
             found[index] = replace(found[index], end_s=one.at_s)
         else:
-            running[one.mac] = len(found)
-            found.append(Tenure(one.mac, one.at_s, one.at_s))
+            running[mac] = len(found)
+            found.append(Tenure(mac, one.at_s, one.at_s))
     return found
 
 
