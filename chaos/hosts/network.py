@@ -112,11 +112,14 @@ class Network:
                 run("tc", "-netns", namespace.name, "qdisc", "delete", "dev", device, "root")
 
     def reset(self, host: str) -> None:
-        """Leave a host with nothing but its own address, as one that starts."""
-        self._hosts[host].ip(
-            f"address flush dev {INTERFACE}",
+        """Leave a host with nothing but its own address, and no rules, as one that starts."""
+        namespace = self._hosts[host]
+        namespace.ip(
+            "address flush dev lo scope global",
+            f"address flush dev {INTERFACE} scope global",
             f"address add {self._addresses[host]} dev {INTERFACE}",
         )
+        namespace.run("nft", "flush", "ruleset")
 
     async def flap(self, host: str, *, times: int, down_s: float, up_s: float) -> None:
         """Take a host's cable out and put it back, several times; in the end it is in."""
