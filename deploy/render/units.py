@@ -29,6 +29,7 @@ _STOP_GRACE_S: Final = 30
 """What a process needs to end after its associations have, before systemd ends it."""
 _HARDENED: Final = {
     "NoNewPrivileges": "yes",
+    "CapabilityBoundingSet": "",
     "ProtectSystem": "strict",
     "ProtectHome": "yes",
     "PrivateTmp": "yes",
@@ -98,9 +99,8 @@ def _balancer(cluster: Cluster, host: Host, settings: Settings) -> str:
         **_process(cluster, host, settings, "balancer", host.name),
         "AmbientCapabilities": _CAPABILITIES,
         "CapabilityBoundingSet": _CAPABILITIES,
-        # It sends ARP, and sets how the kernel answers it.
+        # It sends ARP.
         "RestrictAddressFamilies": f"{_HARDENED['RestrictAddressFamilies']} AF_PACKET",
-        "ProtectKernelTunables": "no",
     }
     return _unit(_about(f"Atria, balancer of {host.name}"), service)
 
