@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 
 from chaos.hosts import boot, namespace
+from chaos.hosts.addresses import IPV4
 from chaos.hosts.cluster import Running
 from chaos.hosts.description import described
 from deploy import minio, postgresql_programs
@@ -34,10 +35,14 @@ def programs() -> tuple[Path, Path]:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def running(programs: tuple[Path, Path]) -> AsyncIterator[Running]:
-    """A cluster of five hosts, booted from what is rendered; each test leaves it well."""
+async def running(request: pytest.FixtureRequest, programs: tuple[Path, Path]) -> AsyncIterator[Running]:
+    """A cluster of five hosts, booted from what is rendered; each test leaves it well.
+
+    On IPv4, unless a test asks for another one by `indirect`: then the former makes room for it.
+    """
+    addresses = getattr(request, "param", IPV4)
     with _folder_for_hosts() as folder:
-        async with boot.running(folder, described(folder, *programs)) as running:
+        async with boot.running(folder, described(folder, *programs, addresses=addresses)) as running:
             yield running
 
 

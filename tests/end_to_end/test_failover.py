@@ -13,18 +13,9 @@ from chaos.hosts.failover import Fault, drill
 from chaos.hosts.observing import observed
 from chaos.hosts.sender import send_throughout
 from deploy.render import units
+from tests.end_to_end.limits import LEASE_S, LIMITS_S
 
 pytestmark = [pytest.mark.hosts, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(180)]
-
-LEASE_S = 3.0
-LIMITS_S = {
-    Fault.KILLED: LEASE_S + 1,
-    Fault.STOPPED: LEASE_S + 1,
-    Fault.CUT_OFF: LEASE_S + 1,
-    Fault.UNPLUGGED: LEASE_S + 1,
-    Fault.OFF: LEASE_S + 1,
-    Fault.OFF_WITH_ETCD_LEADER: LEASE_S + 4,
-}
 
 
 @pytest.mark.parametrize("fault", LIMITS_S, ids=lambda fault: fault.name.lower())
