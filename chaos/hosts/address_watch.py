@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from chaos.hosts.arp import Claim
     from chaos.hosts.namespace import Namespace
+    from chaos.hosts.story import Note
     from cluster.proxy_protocol import IPAddress
 
 
@@ -53,6 +54,8 @@ class AddressWatch:
     address : IPv4Address or IPv6Address
         Asked for; of the same version.
     interval_s : float
+    note : callable
+        Takes whose the address is, whenever somebody else than the last says that it is his.
     """
 
     def __init__(
@@ -63,8 +66,10 @@ class AddressWatch:
         address: IPAddress,
         *,
         interval_s: float = 0.02,
+        note: Note = lambda _: None,
     ) -> None:
         self.seen: list[Seen] = []
+        self._note = note
         self._interval_s = interval_s
         by_arp = isinstance(address, IPv4Address)
         ether_type = arp.ETHER_TYPE if by_arp else neighbour_discovery.ETHER_TYPE
@@ -92,8 +97,11 @@ class AddressWatch:
         with contextlib.suppress(OSError):
             while True:
                 claim = self._claim(self._socket.recv(2048))
-                if claim is not None:
-                    self.seen.append(Seen(loop.time(), claim))
+                if claim is None:
+                    continue
+                if not self.seen or self.seen[-1].claim.mac != claim.mac:
+                    self._note(f"is said to be at {claim.mac}")
+                self.seen.append(Seen(loop.time(), claim))
 
 
 def _spoken(address: IPAddress, own: IPAddress, mac: bytes) -> tuple[bytes, Callable[[bytes], Claim | None]]:

@@ -12,6 +12,7 @@ from chaos.hosts.description import ATRIA, environment, install
 from chaos.hosts.host import Host
 from chaos.hosts.inside import Inside
 from chaos.hosts.network import Network
+from chaos.hosts.story import Journal
 from cluster.coordination.registry import Address
 from deploy.render import places, units
 
@@ -40,7 +41,8 @@ async def running(folder: Path, values: Mapping[str, Any]) -> AsyncIterator[Runn
     """
     cluster = install(folder, values)
     addresses = IPV6 if cluster.hosts[0].address.version == 6 else IPV4
-    network = Network(addresses.interfaces)
+    journal = Journal()
+    network = Network(addresses.interfaces, journal.of("the network"))
     try:
         network.make()
         hosts = {
@@ -51,11 +53,12 @@ async def running(folder: Path, values: Mapping[str, Any]) -> AsyncIterator[Runn
                 cluster.install.user,
                 folder / "logs" / host.name,
                 environment(),
+                journal,
             )
             for host in cluster.hosts
         }
         async with Inside(network[CLIENT]) as client:
-            found = Running(folder, network, addresses, hosts, client)
+            found = Running(folder, network, addresses, hosts, client, journal)
             try:
                 await boot(found)
                 yield found

@@ -10,11 +10,13 @@ from chaos.hosts.address_watch import AddressWatch
 from chaos.hosts.addresses import BALANCERS, SITES, WATCHER, Addresses
 from chaos.hosts.etcd_leader import etcd_leader
 from chaos.hosts.network import INTERFACE, Network
+from chaos.hosts.story import Journal, told
 from cluster.coordination.registry import Address
 from deploy import pages
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
+    from datetime import datetime
     from pathlib import Path
 
     from chaos.hosts.host import Host
@@ -24,6 +26,7 @@ AE_TITLE: Final = "ATRIA"
 DICOM_PORT: Final = 11112
 HTTP_PORT: Final = 8112
 
+_LAST_LINES: Final = 40
 _POLL_S: Final = 0.1
 _READY_TIMEOUT_S: Final = 60.0
 
@@ -42,6 +45,11 @@ class Running:
     hosts: Mapping[str, Host]
     client: Inside
     """Where modalities are."""
+    journal: Journal
+
+    def story(self, since: datetime | None = None) -> list[str]:
+        """Return what happened, a line each, by what was done, what was seen, and all hosts' logs."""
+        return told(self.journal.entries, self.folder / "logs", since)
 
     @property
     def service(self) -> Address:
@@ -54,7 +62,13 @@ class Running:
 
     def watch(self) -> AddressWatch:
         """Return who tells which host holds the service address."""
-        return AddressWatch(self.network[WATCHER], INTERFACE, self.addresses[WATCHER], self.addresses.service)
+        return AddressWatch(
+            self.network[WATCHER],
+            INTERFACE,
+            self.addresses[WATCHER],
+            self.addresses.service,
+            note=self.journal.of("the service address"),
+        )
 
     async def page(self, host: str, path: str) -> pages.Page | None:
         """Return a page of a balancer, as seen from the client; None when there is none."""
@@ -120,9 +134,5 @@ class Running:
                 while not await holds():  # noqa: ASYNC110  another process's doing raises no event here
                     await asyncio.sleep(_POLL_S)
         except TimeoutError:
-            raise NotReady(f"{what}: not within {timeout_s:g} s{self._last_words()}") from None
-
-    def _last_words(self) -> str:
-        logs = sorted((self.folder / "logs").rglob("*.log"))
-        last = ((log, log.read_text("utf-8", "replace").strip().splitlines()) for log in logs)
-        return "".join(f"\n  {log.parent.name}/{log.name}: {lines[-1][:300]}" for log, lines in last if lines)
+            told = "\n".join(self.story()[-_LAST_LINES:])
+            raise NotReady(f"{what}: not within {timeout_s:g} s. What happened last:\n{told}") from None

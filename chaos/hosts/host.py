@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import subprocess
 from typing import TYPE_CHECKING
 
 from chaos.hosts import unit
 from chaos.hosts.privileges import Privileges
 from chaos.hosts.service import Service
+from chaos.hosts.story import short
 from deploy.render import places, units
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from chaos.hosts.network import Network
+    from chaos.hosts.story import Journal
 
 
 class Host:
@@ -33,6 +36,8 @@ class Host:
         Where its units' logs go; made if it is not there.
     environment : mapping of str to str
         What all its processes have in theirs.
+    journal : Journal
+        Where it is noted what happens to it.
     """
 
     def __init__(
@@ -43,10 +48,12 @@ class Host:
         user: str,
         logs: Path,
         environment: Mapping[str, str],
+        journal: Journal,
     ) -> None:
         self.name = name
         self.config = folder / places.SETTINGS
         self._network = network
+        self._note = journal.of(name)
         self._environment = dict(environment)
         self._privileges = Privileges(user)
         logs.mkdir(parents=True, exist_ok=True)
@@ -54,8 +61,14 @@ class Host:
             needed.make()
         read = folder / places.UNITS
         self.services = {
-            name: Service(unit.read(read, name), network[self.name], logs / f"{name}.log", environment)
-            for name in unit.wanted(read, units.TARGET)
+            wanted: Service(
+                unit.read(read, wanted),
+                network[name],
+                logs / f"{wanted}.log",
+                environment,
+                journal.of(f"{name} {short(wanted)}"),
+            )
+            for wanted in unit.wanted(read, units.TARGET)
         }
 
     def __getitem__(self, name: str) -> Service:
@@ -74,17 +87,20 @@ class Host:
 
     async def power_off(self) -> None:
         """Switch it off: nothing more goes out, and everything on it ends at once."""
+        self._note("is switched off")
         self._network.unplug(self.name)
         await asyncio.gather(*(service.kill() for service in self.services.values()))
         self._network.reset(self.name)
 
     async def power_on(self) -> None:
         """Switch it on: it starts what it is for."""
+        self._note("is switched on")
         self._network.plug_in(self.name)
         await self.start()
 
     async def run(self, *command: str, timeout_s: float = 60.0) -> subprocess.CompletedProcess[str]:
         """Run a command on it to its end."""
+        self._note(f"is told: {shlex.join(command)}")
         process = self._launched(command)
         try:
             out, err = await asyncio.to_thread(process.communicate, timeout=timeout_s)

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from ipaddress import IPv4Interface, IPv6Interface
 
+    from chaos.hosts.story import Note
+
 INTERFACE: Final = "eth0"
 """Of each host."""
 
@@ -28,9 +30,14 @@ class Network:
     ----------
     addresses : mapping of str to IPv4Interface or IPv6Interface
         Each host's address and the network that it is in, by the host's name.
+    note : callable
+        Takes what goes wrong, and is put right.
     """
 
-    def __init__(self, addresses: Mapping[str, IPv4Interface | IPv6Interface]) -> None:
+    def __init__(
+        self, addresses: Mapping[str, IPv4Interface | IPv6Interface], note: Note = lambda _: None
+    ) -> None:
+        self._note = note
         self._addresses = dict(addresses)
         self._bridge = Namespace(f"{_PREFIX}-{os.getpid()}-bridge")
         self._hosts = {name: Namespace(f"{_PREFIX}-{os.getpid()}-{name}") for name in addresses}
@@ -81,32 +88,39 @@ class Network:
 
     def unplug(self, host: str) -> None:
         """Take a host's cable out: it sees that its link is down."""
+        self._note(f"{host} is unplugged")
         self._bridge.ip(f"link set {self._ports[host]} down")
 
     def plug_in(self, host: str) -> None:
         """Put it back."""
+        self._note(f"{host} is plugged in")
         self._bridge.ip(f"link set {self._ports[host]} up")
 
     def cut_off(self, host: str) -> None:
         """Let nothing through to a host or from it, which does not see that: its link is up."""
+        self._note(f"{host} is cut off")
         self._drop(f'iifname "{self._ports[host]}"', f'oifname "{self._ports[host]}"')
 
     def drop(self, source: str, destination: str) -> None:
         """Let nothing through from one host to another; what goes the other way arrives."""
+        self._note(f"nothing arrives from {source} at {destination}")
         self._drop(f'iifname "{self._ports[source]}" oifname "{self._ports[destination]}"')
 
     def let_through(self) -> None:
         """Drop nothing any more."""
+        self._note("everything arrives")
         self._bridge.run("nft", "flush", "chain", "bridge", _TABLE, "forward")
 
     def slow_down(self, host: str, bits_per_s: int) -> None:
         """Let a host send and receive no faster than that (tc-tbf(8))."""
+        self._note(f"{host} is slow: {bits_per_s:,} bit/s")
         shape = ["root", "tbf", "rate", f"{bits_per_s}bit", "burst", "32kbit", "latency", "200ms"]
         run("tc", "-netns", self._bridge.name, "qdisc", "replace", "dev", self._ports[host], *shape)
         run("tc", "-netns", self._hosts[host].name, "qdisc", "replace", "dev", INTERFACE, *shape)
 
     def speed_up(self, host: str) -> None:
         """Let it be as fast as it can again."""
+        self._note(f"{host} is no longer slow")
         for namespace, device in ((self._bridge, self._ports[host]), (self._hosts[host], INTERFACE)):
             with suppress(NetworkFailed):  # it was not slow
                 run("tc", "-netns", namespace.name, "qdisc", "delete", "dev", device, "root")

@@ -81,15 +81,23 @@ class Loaded(Observed):
 
 
 @asynccontextmanager
-async def observed(cluster: Running) -> AsyncIterator[Observed]:
-    """Call the service, and ask who holds its address, for as long as the context lasts."""
-    prober, watch = Prober(cluster.service), cluster.watch()
+async def observed(cluster: Running, *, timeout_s: float = 1.0) -> AsyncIterator[Observed]:
+    """Call the service, and ask who holds its address, for as long as the context lasts.
+
+    Parameters
+    ----------
+    cluster : Running
+    timeout_s : float
+        How long a new association may take, with a C-ECHO.
+    """
+    prober = Prober(cluster.service, timeout_s=timeout_s, note=cluster.journal.of("client"))
+    watch = cluster.watch()
     async with _running(cluster.client.run(prober.run())), _running(watch.run()):
         yield Observed(time.monotonic(), prober, watch)
 
 
 @asynccontextmanager
-async def under_load(cluster: Running, sending_s: float) -> AsyncIterator[Loaded]:
+async def under_load(cluster: Running, sending_s: float, *, timeout_s: float = 1.0) -> AsyncIterator[Loaded]:
     """Observe while associations send throughout, from when all goes well to their end.
 
     Parameters
@@ -97,6 +105,8 @@ async def under_load(cluster: Running, sending_s: float) -> AsyncIterator[Loaded
     cluster : Running
     sending_s : float
         How long they send.
+    timeout_s : float
+        How long a new association may take, with a C-ECHO.
 
     Raises
     ------
@@ -104,7 +114,7 @@ async def under_load(cluster: Running, sending_s: float) -> AsyncIterator[Loaded
         It did not go well before anything happened.
     """
     await _expect_store(cluster)
-    async with observed(cluster) as seen:
+    async with observed(cluster, timeout_s=timeout_s) as seen:
         sending = [asyncio.create_task(_send(cluster, sending_s)) for _ in range(_SENDERS)]
         try:
             loaded = Loaded(seen.began_s, seen.prober, seen.watch)

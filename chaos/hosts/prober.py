@@ -16,6 +16,7 @@ from cluster.dicom.requestor import AssociationRejected, ProposedContext
 from cluster.dicom.uids import VERIFICATION
 
 if TYPE_CHECKING:
+    from chaos.hosts.story import Note
     from cluster.coordination.registry import Address
 
 _CONTEXTS: Final = (ProposedContext(VERIFICATION, ("1.2.840.10008.1.2",)),)
@@ -80,6 +81,8 @@ class Prober:
         How long one may take.
     at_once : int
         So many may be under way: past it an attempt is not begun.
+    note : callable
+        Takes the outcome of an attempt that is another than that of the one before.
     """
 
     def __init__(
@@ -90,12 +93,15 @@ class Prober:
         interval_s: float = 0.05,
         timeout_s: float = 1.0,
         at_once: int = 32,
+        note: Note = lambda _: None,
     ) -> None:
         self._address = address
         self._called_ae = called_ae
         self._interval_s = interval_s
         self._timeout_s = timeout_s
         self._at_once = at_once
+        self._note = note
+        self._last = ""
         self._attempts: list[Attempt] = []
         self._limits = UpperLayerLimits(connect_timeout_s=timeout_s, artim_timeout_s=timeout_s)
 
@@ -127,6 +133,10 @@ class Prober:
         began_s = clock()
         fault = await probe(self._address, self._called_ae, self._limits, self._timeout_s)
         self._attempts.append(Attempt(began_s, clock(), fault))
+        outcome = fault or "a new association succeeds"
+        if outcome != self._last:
+            self._note(outcome)
+            self._last = outcome
 
 
 async def probe(address: Address, called_ae: str, limits: UpperLayerLimits, timeout_s: float) -> str | None:

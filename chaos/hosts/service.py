@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from chaos.hosts.namespace import Namespace
+    from chaos.hosts.story import Note
     from chaos.hosts.unit import Unit
 
 _KILL_TIMEOUT_S: Final = 10.0
@@ -38,14 +39,22 @@ class Service:
         Where its standard output and error go.
     environment : mapping of str to str
         What every unit of the host has besides its own.
+    note : callable
+        Takes what happens to it.
     """
 
     def __init__(
-        self, unit: Unit, namespace: Namespace, log_file: Path, environment: Mapping[str, str]
+        self,
+        unit: Unit,
+        namespace: Namespace,
+        log_file: Path,
+        environment: Mapping[str, str],
+        note: Note = lambda _: None,
     ) -> None:
         self.unit = unit
         self.log_file = log_file
         self._namespace = namespace
+        self._note = note
         self._environment = {"PATH": _PATH, **environment, **unit.environment}
         self._process: subprocess.Popen[bytes] | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -82,6 +91,7 @@ class Service:
         """
         if self.pid is None:
             raise ProcessLookupError(f"{self.unit.name} does not run")
+        self._note(f"gets {number.name}")
         os.killpg(self.pid, number)
 
     async def _keep(self) -> None:
@@ -99,7 +109,10 @@ class Service:
                 return code
         self._process = self._launched(self.unit.command, self.unit.privileges)
         self._started.set()
-        return await self._run(self._process)
+        self._note(f"is started: process {self._process.pid}")
+        code = await self._run(self._process)
+        self._note(f"has ended: {_how(code)}")
+        return code
 
     async def _run(self, process: subprocess.Popen[bytes]) -> int:
         try:
@@ -127,6 +140,7 @@ class Service:
             return
         self._keeper = None
         if process is not None and process.poll() is None:
+            self._note(f"is to end: {number.name}")
             process.send_signal(number)
             process.send_signal(signal.SIGCONT)
             with contextlib.suppress(TimeoutError):
@@ -152,6 +166,10 @@ async def _ended(process: subprocess.Popen[bytes]) -> int:
             loop.remove_reader(handle)
             os.close(handle)
     return process.wait()
+
+
+def _how(code: int) -> str:
+    return f"by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
 
 def _kill_group(pid: int) -> None:

@@ -171,6 +171,7 @@ def _postgresql(cluster: Cluster, host: Host) -> str:
         "unix_socket_directories": "",
         "hba_file": config / places.HBA,
         "max_connections": 200,
+        "log_timezone": "UTC",  # as all others' logs
     }
     service = {
         "Type": "notify",

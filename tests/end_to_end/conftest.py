@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import logging
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
+import structlog
 
 from chaos.hosts import boot, namespace
 from chaos.hosts.addresses import IPV4
@@ -17,6 +20,7 @@ from deploy import minio, postgresql_programs
 from deploy.errors import UserError
 from tests import tools
 
+_TOLD_LINES = 400
 _RAM = Path("/dev/shm")
 """Where there is room in memory, servers do not wait for the disk that all of them share here."""
 
@@ -41,9 +45,39 @@ async def running(request: pytest.FixtureRequest, programs: tuple[Path, Path]) -
     On IPv4, unless a test asks for another one by `indirect`: then the former makes room for it.
     """
     addresses = getattr(request, "param", IPV4)
-    with _folder_for_hosts() as folder:
+    with _folder_for_hosts() as folder, _quiet():
         async with boot.running(folder, described(folder, *programs, addresses=addresses)) as running:
             yield running
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Function, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Tell with a test that failed what happened on the hosts meanwhile, and keep all of their logs."""
+    report = yield
+    running = item.funcargs.get("running") if hasattr(item, "funcargs") else None
+    if report.failed and isinstance(running, Running):
+        kept = item.config.rootpath / "build" / "hosts" / item.name
+        shutil.rmtree(kept, ignore_errors=True)
+        shutil.copytree(running.folder / "logs", kept)
+        told = running.story(datetime.fromtimestamp(call.start, UTC))
+        (kept / "story.txt").write_text("".join(f"{line}\n" for line in told), "utf-8")
+        hosts = ", ".join(f"{host} {mac}" for host, mac in running.network.macs.items())
+        head = f"{hosts}\nall of it, and all logs: {kept}\n"
+        report.sections.append(("What happened on the hosts", head + "\n".join(told[-_TOLD_LINES:])))
+    return report
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Our own callers' logs: those of the hosts tell more."""
+    former = structlog.get_config()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    try:
+        yield
+    finally:
+        structlog.configure(**former)
 
 
 @contextmanager
