@@ -1,16 +1,42 @@
-"""A simulated loop whose processes can be stopped in the middle of anything, and go on late, or never."""
+"""A simulated loop of processes that have a clock each, and stop in the middle of anything, or for ever."""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
 from collections.abc import Callable
-from typing import Any, Final
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
 
 from tests.simulation.loop import SimulatedLoop
 
+T = TypeVar("T")
+
 LIFE: Final[contextvars.ContextVar[Life | None]] = contextvars.ContextVar("life", default=None)
 """The process that the running code belongs to."""
+
+
+_NEVER_EARLY_S: Final = 1e-9
+"""More than what is rounded away: a timer that fires is due by the clock of its host, too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """A host's monotonic clock."""
+
+    offset_s: float = 0.0
+    """What it says when the world begins."""
+    rate: float = 1.0
+    """Its seconds in one of the world."""
+
+    def at(self, world_s: float) -> float:
+        """Return what it says at a time of the world."""
+        return self.offset_s + self.rate * world_s
+
+    def world_s(self, says: float) -> float:
+        """Return the time of the world when it says something."""
+        return (says - self.offset_s) / self.rate
 
 
 class Life:
@@ -18,11 +44,14 @@ class Life:
 
     Attributes
     ----------
+    clock : Clock
+        By which it goes.
     runs : bool
         Whether it gets time on a processor; what happens meanwhile waits.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
         self.runs = True
         self.waiting: list[tuple[Callable[..., object], tuple[Any, ...], contextvars.Context]] = []
         self.context = contextvars.copy_context()
@@ -37,16 +66,33 @@ class Life:
 
 
 class StoppableLoop(SimulatedLoop):
-    """The loop."""
+    """The loop.
+
+    Attributes
+    ----------
+    thread_s : callable
+        How long what is done in a thread takes.
+    """
 
     def __init__(self) -> None:
         super().__init__(lambda task, context: None)
+        self.thread_s: Callable[[], float] = float
         self._lives: list[Life] = []
         self._over = False
 
-    def begin(self) -> Life:
+    @property
+    def world_s(self) -> float:
+        """The world's own time, whoever asks."""
+        return super().time()
+
+    def time(self) -> float:
+        """Return what the clock of the process says that asks; the world's time, where none does."""
+        life = LIFE.get()
+        return self.world_s if life is None else life.clock.at(self.world_s)
+
+    def begin(self, clock: Clock) -> Life:
         """Return a new process."""
-        life = Life()
+        life = Life(clock)
         self._lives.append(life)
         return life
 
@@ -73,9 +119,29 @@ class StoppableLoop(SimulatedLoop):
         context: contextvars.Context | None = None,
     ) -> asyncio.TimerHandle:
         context = contextvars.copy_context() if context is None else context
+        if (life := LIFE.get()) is not None:
+            when = life.clock.world_s(when) + _NEVER_EARLY_S
         gated = _Gated(self, callback, context)
         gated.handle = handle = super().call_at(when, gated, *args, context=context)
         return handle
+
+    def run_in_executor(  # type: ignore[override]  # as in the base class
+        self, executor: Executor | None, func: Callable[..., T], *args: Any
+    ) -> asyncio.Future[T]:
+        """Do it late, or never, as a thread of a process that is stopped or killed does."""
+        late: asyncio.Future[T] = self.create_future()
+
+        def work() -> None:
+            done = super(StoppableLoop, self).run_in_executor(executor, func, *args)
+            if late.done():
+                done.exception()
+            elif (error := done.exception()) is not None:
+                late.set_exception(error)
+            else:
+                late.set_result(done.result())
+
+        self.call_later(self.thread_s(), work)
+        return late
 
     def lets_run(self, life: Life | None) -> bool:
         """Whether a process gets time."""

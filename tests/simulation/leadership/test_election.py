@@ -12,7 +12,8 @@ from structlog.testing import capture_logs
 
 from tests.simulation.leadership import mutations
 from tests.simulation.leadership.history import play, run
-from tests.simulation.leadership.world import LEASE_S, World
+from tests.simulation.leadership.host import LEASE_S
+from tests.simulation.leadership.world import World
 from tests.simulation.mutation import Mutation
 
 HISTORIES = 200

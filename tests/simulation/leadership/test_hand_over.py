@@ -8,7 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from tests.simulation.leadership.history import play
-from tests.simulation.leadership.world import LEASE_S, Host, World
+from tests.simulation.leadership.host import LEASE_S, Host
+from tests.simulation.leadership.world import World
 
 NAMES = ("lb1", "lb2")
 STEPS = 40
