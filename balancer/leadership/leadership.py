@@ -292,8 +292,10 @@ class Leadership:
                 self._view.changed.set()
 
     async def _promise(self, sender: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
-        before = self._stance.promised_to(self._now())
-        reply = self._stance.asked(Wish.from_json(sender, body), self._now())
+        now = self._now()
+        before = self._stance.promised_to(now)
+        may_be_elected = self._view.away_since is None and self._view.may_ask(now)
+        reply = self._stance.asked(Wish.from_json(sender, body), now, reaches_store=may_be_elected)
         if reply.promised and before != sender:
             log.info("leadership.promised", to=sender)
         return reply.to_json()

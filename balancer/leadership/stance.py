@@ -228,8 +228,17 @@ class Stance:
             self._move(Role.STANDBY)
         return self.holds(now)
 
-    def asked(self, wish: Wish, now: float) -> Reply:
-        """Promise, or tell why not."""
+    def asked(self, wish: Wish, now: float, *, reaches_store: bool = False) -> Reply:
+        """Promise, or tell why not.
+
+        Parameters
+        ----------
+        wish : Wish
+        now : float
+        reaches_store : bool
+            Whether it is there to be elected by the store. Then it keeps itself free for that, unless the
+            address is held: one that does not reach the store would bind it again and again.
+        """
         self.settle(now)
         if self.known is None:
             return Reply(False, "knows no list of balancers")
@@ -238,6 +247,8 @@ class Stance:
         self.learn(wish.known)
         if why := self._refusal(wish, now):
             return Reply(False, why)
+        if reaches_store and not wish.holds and self.hindrance(now) is None:
+            return Reply(False, "reaches the store, which can elect it")
         if self.role is Role.ASKING or (self.role is Role.PREPARED and not wish.holds):
             self._move(Role.STANDBY)
         self.promise = Promise(wish.name, now + self._lease_s)

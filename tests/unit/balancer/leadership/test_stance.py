@@ -103,6 +103,14 @@ def test_who_holds_is_promised_to_although_another_was_before() -> None:
     assert stance.promised_to(1.0) == "lb3"
 
 
+def test_who_can_be_elected_by_the_store_promises_only_to_who_holds() -> None:
+    """One that does not reach the store would bind it again and again, and nobody lead."""
+    stance = standby()
+    assert not stance.asked(wish("lb2"), 0.0, reaches_store=True).promised
+    assert stance.asked(wish("lb2", holds=True), 0.0, reaches_store=True).promised
+    assert standby().asked(wish("lb2"), 0.0).promised
+
+
 def test_a_process_that_begins_anew_waits_until_what_it_promised_is_over() -> None:
     stance = Stance("lb1", lease_s=LEASE_S, now=0.0, grace_s=LEASE_S)
     stance.learn(LISTED)
