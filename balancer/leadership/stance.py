@@ -9,8 +9,8 @@ them promised not to take it for `lease_s` from when they were asked. At no mome
     when the giver says that it has let go, or a whole lease after it saw the term in its own name.
 2.  *One by promises, another by lease.* Who leads, or asks the store to (`CAMPAIGNING`), promises nothing;
     who has promised asks for nothing. So if the other promised, it won its term after its promise was over:
-    after the right that rests on it, for a promise is counted from later than the right. If it did not
-    promise, it is not in the holder's list: see 4.
+    after the right that rests on it, for a promise is counted from later than the right; or the holder
+    itself gave it the term: see 1. If it did not promise, it is not in the holder's list: see 4.
 3.  *Two by promises.* Each is in the list of the other (4), so each promised to the other. Who holds promises
     nothing, and who promises drops what it is asking for itself: so whichever promised later had let go, and
     begins to ask anew when the right that rests on its promise is over.
@@ -74,7 +74,7 @@ MOVES: Final[Mapping[Role, Collection[Role]]] = {
     Role.ASKING: (Role.LEADING_BY_PROMISES, Role.STANDBY),
     Role.PREPARED: (Role.LEADING, Role.STANDBY),
     Role.LEADING: (Role.LEADING_BY_PROMISES, Role.YIELDING, Role.STANDBY),
-    Role.LEADING_BY_PROMISES: (Role.LEADING, Role.STANDBY),
+    Role.LEADING_BY_PROMISES: (Role.LEADING, Role.YIELDING, Role.STANDBY),
     Role.YIELDING: (Role.LEADING, Role.STANDBY),
 }
 """From where one may go where."""
@@ -280,7 +280,7 @@ class Stance:
     def give(self, now: float) -> bool:
         """Renew nothing from now on: the term is about to be given away. Tell whether there is one."""
         self.settle(now)
-        if self.role is not Role.LEADING:
+        if self.role not in RENEWERS:
             return False
         self._move(Role.YIELDING)
         return True

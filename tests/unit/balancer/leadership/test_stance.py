@@ -272,3 +272,16 @@ def test_who_has_promised_the_giver_can_be_given_the_term_and_others_cannot() ->
         stance = standby()
         assert stance.asked(wish("lb2", holds=True), 0.0).promised
         assert stance.prepare(giver, 0.1, 12.0) == expected
+
+
+def test_who_leads_by_promises_can_give_its_term_away_too() -> None:
+    """A store that is slow for a moment makes it so while the other prepares."""
+    stance = leading(until=3.0)
+    asking = stance.ask(1.0)
+    assert asking is not None
+    assert stance.count(asking, all_promise(), 1.1)
+    assert stance.give(1.2)
+    assert stance.role is Role.YIELDING
+    assert not stance.renewed(9.0, 1.3)
+    assert stance.holds(3.9)
+    assert not stance.holds(4.0)
