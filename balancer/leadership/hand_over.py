@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any, Final
 
@@ -26,7 +27,6 @@ from balancer.leadership.seat import Seat
 from balancer.leadership.stance import Stance
 from balancer.leadership.tenure import ELECTION, Tenure
 from cluster.coordination.protocol import (
-    ABSENT,
     Conflict,
     CoordinationUnavailable,
     Lease,
@@ -48,6 +48,16 @@ PREPARED_LEASES: Final = 4
 """For how many leases it stays prepared: longer than it waits for a giver that says nothing."""
 LOST_GIVER_ASKED: Final = 9
 """How often a former leader is asked for its flows without an answer, until they are given up."""
+
+
+@dataclass(slots=True)
+class _Awaited:
+    """A term that this balancer is ready to be given."""
+
+    giver_token: Revision
+    """Of the giver's term: the one that it gives is later."""
+    seen_at: float | None = None
+    """When the store was first seen to have it."""
 
 
 class HandOver:
@@ -97,8 +107,18 @@ class HandOver:
         self._now = now
         self._store = store
         self._lease_s = lease_s
-        self._given_at: float | None = None
-        self._giver_token: Revision = ABSENT
+        self._awaited: _Awaited | None = None
+        self._detours = 0
+
+    async def reason_to_wait(self, to: str) -> str | None:
+        """Tell whose flows a change would reset: the next leader sends on to here, and no further."""
+        former = self.detour_to
+        if former in (None, to) or await self._flows_of(former) == 0:
+            return None
+        return (
+            f"associations of {former} still run by way of this balancer:"
+            f" hand over to {former}, or wait until they have ended"
+        )
 
     async def give(self, to: str) -> str | None:
         """Let another lead. Return why it was refused, or None; it is logged what became of it."""
@@ -219,24 +239,35 @@ class HandOver:
             }
         if why := self._stance.prepare(giver, self._now(), PREPARED_LEASES * self._lease_s):
             return {"why": why}
-        self._given_at, self._giver_token = None, token
-        try:
-            async with self._store:
-                lease = await self._tenure.be_ready()
-            if self._stance.known is None or self._stance.known.revision <= known.revision:
-                self._stance.known = known
-            await self._detour.begin(await _resolve(known.links[giver]), self._flows())
-            self.detour_to = giver
-        except (AddressFault, CoordinationUnavailable, OSError) as error:
-            await self._not_given()
-            return {"why": f"cannot: {error}"}
-        return {"lease": lease.id}
+        self._awaited = None
+        async with self._store:
+            try:
+                lease = await self._be_ready(giver, known, token)
+            except (AddressFault, CoordinationUnavailable, OSError) as error:
+                await self._not_given()
+                return {"why": f"cannot: {error}"}
+            if self._stance.prepared_by(self._now()) == giver:
+                return {"lease": lease.id}
+            await self.end_detour()
+        return {"why": "was told meanwhile that it is not to lead"}
+
+    async def _be_ready(self, giver: str, known: Known, token: Revision) -> Lease:
+        lease = await self._tenure.be_ready()
+        self._awaited = _Awaited(token)
+        if self._stance.known is None or self._stance.known.revision <= known.revision:
+            self._stance.known = known
+        towards = await _resolve(known.links[giver])
+        self._detours += 1
+        await self._detour.begin(towards, self._flows())
+        self.detour_to = giver
+        return lease
 
     async def take(self, giver: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
         """Take the address: the giver holds it no more (`take` of the link)."""
-        if self._stance.prepared_by(self._now()) != giver:
-            return {"taken": False}
-        return {"taken": await self._take(int(body["token"]))}
+        token, awaited = int(body["token"]), self._awaited
+        if self._stance.prepared_by(self._now()) != giver or awaited is None or token <= awaited.giver_token:
+            return {"taken": False}  # it may be late, and mean a term of a former hand-over
+        return {"taken": await self._take(token)}
 
     async def abandon(self, giver: str, _: Mapping[str, Any]) -> Mapping[str, Any]:
         """Be prepared no more (`abandon` of the link)."""
@@ -256,16 +287,17 @@ class HandOver:
         leader : Snapshot or None
             What the store says of the election, if it says anything.
         """
-        lease = self._tenure.lease
+        lease, awaited = self._tenure.lease, self._awaited
+        if lease is None or awaited is None:
+            return  # it is being readied
         entry = leader and leader.entries.get(ELECTION)
         # What this balancer sees of the election may be older than the term of its giver.
-        is_over = leader is not None and entry is None and leader.revision > self._giver_token
-        if lease is None or is_over:
+        if leader is not None and entry is None and leader.revision > awaited.giver_token:
             await self._not_given()
             return
         if entry and entry.lease == lease.id:
-            self._given_at = self._now() if self._given_at is None else self._given_at
-            if self._now() >= self._given_at + max(self._lease_s, lease.ttl_s):
+            awaited.seen_at = self._now() if awaited.seen_at is None else awaited.seen_at
+            if self._now() >= awaited.seen_at + max(self._lease_s, lease.ttl_s):
                 await self._take(entry.changed)
                 return
         try:
@@ -284,8 +316,11 @@ class HandOver:
             if self.detour_to is None or self._stance.prepared_by(self._now()):
                 failed = 0
                 continue
+            detours = self._detours
             flows = await self._flows_of(self.detour_to)
             failed = failed + 1 if flows is None else 0
+            if detours != self._detours:
+                continue  # the answer is about an earlier one
             if flows == 0 or failed >= LOST_GIVER_ASKED:
                 await self.end_detour()
 
@@ -326,7 +361,7 @@ class HandOver:
         while the giver still holds the address, which does not know yet that it has given.
         """
         self._stance.not_given()
-        self._given_at = None
+        self._awaited = None
         self._tenure.forget()
         await self.end_detour()
 

@@ -170,8 +170,8 @@ class Leadership:
         """
         self._view.retiring = True
         ends_at = self._now() + RETIRING * self._lease_s
-        while self._stance.role in RENEWERS and (others := self._view.members.keys() - {self._name}):
-            for name in sorted(others):
+        while self._stance.role in RENEWERS and (others := self._others()):
+            for name in others:
                 if await self._hand_over.give(name) is None:
                     return
             if self._now() >= ends_at:
@@ -185,7 +185,7 @@ class Leadership:
         """
         if to == self._name:
             return f"{to} leads already"
-        others = sorted(self._view.members.keys() - {self._name})
+        others = self._others()
         if to is not None and to not in others:
             return (
                 f"there is no balancer {to}: there {'are' if others else 'is no other'} {', '.join(others)}"
@@ -194,7 +194,8 @@ class Leadership:
             return "there is no other balancer"
         refusals = []
         for name in [to] if to is not None else others:
-            if (why := await self._hand_over.give(name)) is None:
+            why = await self._hand_over.reason_to_wait(name) or await self._hand_over.give(name)
+            if why is None:
                 return None
             refusals.append(why)
         return "; ".join(refusals)
@@ -238,6 +239,11 @@ class Leadership:
             "store_away": self._view.away_since is not None,
             "balancers": encode_links(known.everyone) if known is not None else {},
         }
+
+    def _others(self) -> list[str]:
+        """Return who else is there: first a former leader whose flows still run."""
+        others = self._view.members.keys() - {self._name}
+        return sorted(others, key=lambda name: (name != self._hand_over.detour_to, name))
 
     async def _follow_leader(self) -> None:
         coordination = self._outside.coordination
