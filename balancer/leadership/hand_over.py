@@ -153,8 +153,8 @@ class HandOver:
                 if self._leads
                 else "the term is over"
             )
-        await self._seat.park()
-        answer = await self._tell(to, at, "take", {"token": token})
+        gone = await self._seat.park()
+        answer = await self._tell(to, at, "take", {"token": token}) if gone else None
         if answer is None:
             log.warning("leader.not_told", to=to, what="it takes the address one lease later by itself")
         await self._after_giving()

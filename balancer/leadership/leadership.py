@@ -159,9 +159,9 @@ class Leadership:
                 ):
                     tasks.create_task(work)
         finally:
-            await self._seat.close()
+            gone = await self._seat.close()
             await self._hand_over.end_detour()
-            await self._end_tenure()
+            await self._end_tenure(gone)
 
     async def retire(self) -> None:
         """Let another lead, if there is one; and do not lead any more once it does.
@@ -317,9 +317,10 @@ class Leadership:
         entry = self._view.entry
         return entry.value.decode("utf-8", "replace") if entry is not None else None
 
-    async def _end_tenure(self) -> None:
-        if self._stance.prepared_by(self._now()):
-            self._tenure.forget()  # what it may have been given is not to end before the giver's time is over
+    async def _end_tenure(self, gone: bool) -> None:
+        """Let others lead at once, unless somebody may have the address yet: this host, or a giver."""
+        if not gone or self._stance.prepared_by(self._now()):
+            self._tenure.forget()
         try:
             await self._tenure.end()
         except CoordinationUnavailable as error:

@@ -75,21 +75,21 @@ class Seat:
                 await self._hold()
             if not self._stance.holds(self._now()):
                 await self._drop()
+                self._gone()
 
-    async def park(self) -> None:
-        """Let go of the address, and serve the flows that run to their end."""
+    async def park(self) -> bool:
+        """Let go of the address, and serve the flows that run to their end. Tell whether it is gone."""
         async with self._kernel:
             try:
                 await self._address.park()
-                self.is_parked = True
             except AddressFault as error:
                 FAULTS.inc()
                 log.warning("leader.not_parked", why=str(error))
+                return await self._let_go()
+            self.is_parked = True
             self._stance.let_go()
-            if self.is_parked:
-                self._gone()
-            else:
-                await self._drop()
+            self._gone()
+            return True
 
     async def unpark(self) -> None:
         """Serve flows of a former time of leading no more. Where the kernel refuses, it stays parked."""
@@ -99,11 +99,12 @@ class Seat:
             except AddressFault as error:
                 self._failed(error)
 
-    async def close(self) -> None:
-        """Have nothing of the address any more."""
-        self._stance.let_go()
-        await self.settle()
+    async def close(self) -> bool:
+        """Have nothing of the address any more. Tell whether it is gone."""
+        async with self._kernel:
+            gone = await self._let_go()
         await self.unpark()
+        return gone
 
     async def _hold(self) -> None:
         until = self._stance.until
@@ -115,8 +116,8 @@ class Seat:
         except AddressFault as error:
             self._failed(error)
             self.fault = str(error)
-            self._stance.let_go()
-            self._shown = until  # it may be there all the same: then it is dropped
+            self._shown = until  # it may be there all the same
+            await self._let_go()
             return
         self.fault = None
         if self._shown is None:
@@ -126,14 +127,26 @@ class Seat:
             log.info("leader.took", role=self._stance.role.value, until_s=round(until - self._now(), 3))
         self._shown = until
 
-    async def _drop(self) -> None:
+    async def _let_go(self) -> bool:
+        """Hold the address no more; where it cannot be dropped, no longer than until its time is over."""
+        gone = await self._drop()
+        if gone:
+            self._stance.let_go()
+            self._gone()
+        else:
+            self._stance.give(self._now())
+        return gone
+
+    async def _drop(self) -> bool:
+        """Tell whether the kernel does not have the address any more. If not, it drops it at its time."""
         if self._shown is None:
-            return
+            return True
         try:
             await self._address.drop()
-        except AddressFault as error:  # the kernel drops it at its time
+        except AddressFault as error:
             self._failed(error)
-        self._gone()
+            return False
+        return True
 
     async def _unpark(self) -> None:
         if self.is_parked:

@@ -278,7 +278,7 @@ class Stance:
             self._move(Role.STANDBY)
 
     def give(self, now: float) -> bool:
-        """Renew nothing from now on: the term is about to be given away. Tell whether there is one."""
+        """Renew nothing from now on: term or address are about to be given away. Tell whether it holds."""
         self.settle(now)
         if self.role not in RENEWERS:
             return False

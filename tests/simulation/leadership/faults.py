@@ -107,8 +107,9 @@ def _configure(world: World, random: Random) -> None:
 
 def _kernel_refuses(world: World, random: Random) -> None:
     host = _one(world, random)
-    host.kernel.refuses.add(what := random.choice(("hold", "park", "unpark", "begin", "end")))
-    world.note(f"the kernel of {host.name} refuses to {what}")
+    what = random.sample(("hold", "drop", "park", "unpark", "begin", "end"), random.choice((1, 1, 2, 6)))
+    host.kernel.refuses.update(what)
+    world.note(f"the kernel of {host.name} refuses to {', '.join(what)}")
 
 
 def _kernels_obey(world: World, random: Random) -> None:

@@ -171,6 +171,20 @@ def test_an_address_that_is_held_in_part_only_is_dropped_before_another_takes_it
         assert play(NAMES, seed, body)[1] == ""
 
 
+def test_an_address_that_the_giver_cannot_let_go_is_taken_when_its_time_is_over() -> None:
+    async def body(world: World) -> str:
+        giver, _ = await begin(world)
+        giver.kernel.refuses = {"park", "drop"}
+        assert await hand_over(world, giver) is None
+        await asyncio.sleep(SOON_S)
+        if world.violations:
+            return world.violations[0]
+        return "" if world.holders() == ["lb2"] else f"{world.holders()} hold it"
+
+    for seed in range(4):
+        assert play(NAMES, seed, body)[1] == ""
+
+
 def test_a_taker_that_cannot_have_the_address_is_told_of_and_somebody_has_it_soon() -> None:
     async def body(world: World) -> str:
         giver, taker = await begin(world)
