@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from balancer.queue import Queue, QueueFull
+from tests.waiting import soon
 
 
 class Room:
@@ -141,5 +142,5 @@ async def test_what_no_event_tells_is_found_all_the_same() -> None:
     waiting, room = queue(), Room()
     task = await start(waiting, room)
     room.free = 1
-    async with asyncio.timeout(1):
+    async with soon("it has its turn"):
         assert await task == "place"

@@ -46,9 +46,7 @@ async def proxy(server: _Server) -> AsyncIterator[Proxy]:
 
 @pytest.fixture
 async def client() -> AsyncIterator[ClientSession]:
-    async with ClientSession(
-        connector=TCPConnector(limit=1), timeout=ClientTimeout(total=None, sock_read=0.2)
-    ) as session:
+    async with ClientSession(connector=TCPConnector(limit=1)) as session:
         yield session
 
 
@@ -79,7 +77,7 @@ async def test_a_request_that_hangs_reaches_nobody(
 ) -> None:
     proxy.mode = Mode.HANG
     with pytest.raises(TimeoutError):
-        await _put(client, proxy)
+        await client.put(proxy.endpoint, data=b"x", timeout=ClientTimeout(total=0.2))
     assert server.requests == []
 
 
@@ -101,7 +99,7 @@ async def test_another_mode_cuts_what_is_under_way_and_passing_on_heals(
     while not hanging.done():
         await asyncio.sleep(0.01)
         proxy.mode = Mode.CUT
-    assert isinstance(hanging.exception(), ClientConnectionError | TimeoutError)
+    assert isinstance(hanging.exception(), ClientConnectionError)
     with pytest.raises(ClientConnectionError):
         await _put(client, proxy)
     proxy.mode = Mode.PASS

@@ -15,6 +15,7 @@ from cluster.coordination.registry import RegistryUnavailable
 from cluster.coordination.view import bridged
 from tests.unit.coordination.members import names, worker
 from tests.unit.coordination.unreliable import UnreliableCoordination
+from tests.waiting import soon
 
 LEASE_S = 0.6
 PATIENCE_S = 0.2
@@ -24,8 +25,8 @@ def registry(store: MemoryCoordination | UnreliableCoordination) -> LeasedRegist
     return LeasedRegistry(store, LEASE_S, patience_s=PATIENCE_S)
 
 
-async def until_shown(there: LeasedRegistry, *wanted: str, within_s: float = 5) -> None:
-    async with asyncio.timeout(within_s), aclosing(there.watch()) as changes:
+async def until_shown(there: LeasedRegistry, *wanted: str) -> None:
+    async with soon(f"{wanted} are shown"), aclosing(there.watch()) as changes:
         while names(await anext(changes)) != list(wanted):
             pass
 
@@ -63,7 +64,7 @@ async def test_a_process_starts_while_the_store_is_away_and_is_entered_when_it_i
     for hangs in (False, True):
         way = UnreliableCoordination(store, hangs=hangs)
         way.go_away()
-        async with asyncio.timeout(5):
+        async with soon("the registry goes on"):
             announcement = await registry(way).announce(worker("a"))
         assert await registry(store).members() == []
         way.come_back()
@@ -76,11 +77,11 @@ async def test_what_is_said_while_the_store_is_away_is_entered_when_it_is_back()
     way = UnreliableCoordination(store)
     async with await registry(way).announce(worker("a")) as announcement:
         way.go_away()
-        async with asyncio.timeout(5):
+        async with soon("the registry goes on"):
             await announcement.update(worker("a", version="1"))
             await announcement.update(worker("a", version="2"))
         way.come_back()
-        async with asyncio.timeout(5), aclosing(registry(store).watch()) as changes:
+        async with soon("the registry goes on"), aclosing(registry(store).watch()) as changes:
             while [member.version for member in await anext(changes)] != ["2"]:
                 pass
 
@@ -89,7 +90,7 @@ async def test_who_knows_that_the_store_is_away_does_not_wait_for_it_each_time()
     way = UnreliableCoordination(MemoryCoordination())
     way.go_away()
     announcement = await registry(way).announce(worker("a"))
-    async with asyncio.timeout(PATIENCE_S):
+    async with soon("nobody waits each time", within_s=20 * PATIENCE_S):
         for associations in range(50):
             await announcement.update(worker("a", associations=associations))
     await announcement.withdraw()
@@ -101,7 +102,7 @@ async def test_who_withdraws_while_the_store_is_away_goes_with_its_lease() -> No
         way = UnreliableCoordination(store, hangs=hangs)
         announcement = await registry(way).announce(worker("a"))
         way.go_away()
-        async with asyncio.timeout(PATIENCE_S + 1):
+        async with soon("the registry goes on"):
             await announcement.withdraw()
         assert names(await registry(store).members()) == ["a"]
         await until_shown(registry(store))
@@ -140,7 +141,7 @@ async def test_who_has_not_come_back_soon_after_an_outage_is_gone() -> None:
     store = MemoryCoordination()
     way = UnreliableCoordination(store)
     gone, stays = await registry(store).announce(worker("a")), await registry(store).announce(worker("b"))
-    async with asyncio.timeout(10), aclosing(registry(way).watch()) as changes:
+    async with soon("the registry goes on"), aclosing(registry(way).watch()) as changes:
         assert names(await anext(changes)) == ["a", "b"]
         waiting = asyncio.ensure_future(anext(changes))
         way.go_away()

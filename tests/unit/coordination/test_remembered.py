@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import aclosing
 from pathlib import Path
 
@@ -14,8 +15,11 @@ from cluster.coordination.registry import RegistryUnavailable
 from cluster.coordination.remembered import RememberedRegistry
 from tests.unit.coordination.members import names, worker
 from tests.unit.coordination.unreliable import UnreliableCoordination
+from tests.waiting import soon
 
 COLD_START_S = 0.3
+WRITTEN_EACH_S = 1.0
+"""The file is written no more often, while something changes."""
 GRACE_S = 1.0
 
 
@@ -34,7 +38,7 @@ async def remember(file: Path, *workers: str) -> None:
     registry = remembered(MemoryCoordination(), file)
     for name in workers:
         await registry.announce(worker(name))
-    async with asyncio.timeout(5), aclosing(registry.watch()) as changes:
+    async with soon("all changes are told"), aclosing(registry.watch()) as changes:
         assert names(await anext(changes)) == list(workers)
 
 
@@ -44,7 +48,7 @@ async def test_a_start_without_the_registry_goes_by_who_was_there_last(file: Pat
         way = UnreliableCoordination(MemoryCoordination(), hangs=hangs)
         way.go_away()
         registry = remembered(way, file)
-        async with asyncio.timeout(COLD_START_S + 1), aclosing(registry.watch()) as changes:
+        async with soon("all changes are told"), aclosing(registry.watch()) as changes:
             assert names(await anext(changes)) == ["a", "b"]
             assert names(await registry.members("worker")) == ["a", "b"]
             assert await registry.members("balancer") == []
@@ -57,7 +61,7 @@ async def test_a_start_without_the_registry_and_without_a_memory_waits(file: Pat
     registry = remembered(way, file)
     with pytest.raises(RegistryUnavailable, match=r"nobody is remembered in .*members\.json"):
         await registry.members()
-    async with asyncio.timeout(5), aclosing(registry.watch()) as changes:
+    async with soon("all changes are told"), aclosing(registry.watch()) as changes:
         waiting = asyncio.ensure_future(anext(changes))
         await asyncio.sleep(2 * COLD_START_S)
         assert not waiting.done()
@@ -70,7 +74,7 @@ async def test_what_the_registry_shows_is_the_truth_also_when_it_is_nobody(file:
     await remember(file, "a")
     registry = remembered(MemoryCoordination(), file)
     assert await registry.members() == []
-    async with asyncio.timeout(5), aclosing(registry.watch()) as changes:
+    async with soon("all changes are told"), aclosing(registry.watch()) as changes:
         assert await anext(changes) == []
 
 
@@ -79,7 +83,7 @@ async def test_those_who_are_remembered_have_time_to_enter_themselves_anew(file:
     store = MemoryCoordination()
     way = UnreliableCoordination(store)
     way.go_away()
-    async with asyncio.timeout(10), aclosing(remembered(way, file).watch()) as changes:
+    async with soon("all changes are told"), aclosing(remembered(way, file).watch()) as changes:
         assert names(await anext(changes)) == ["a", "b"]
         way.come_back()
         await remembered(store, file).announce(worker("c"))
@@ -91,7 +95,7 @@ async def test_those_who_are_remembered_have_time_to_enter_themselves_anew(file:
 
 async def test_the_file_is_written_when_somebody_comes_or_goes_and_not_for_their_load(file: Path) -> None:
     registry = remembered(MemoryCoordination(), file)
-    async with asyncio.timeout(10), aclosing(registry.watch()) as changes:
+    async with soon("all changes are told"), aclosing(registry.watch()) as changes:
         await anext(changes)
         announcement = await registry.announce(worker("a"))
         await anext(changes)
@@ -111,18 +115,18 @@ async def test_the_file_is_written_when_somebody_comes_or_goes_and_not_for_their
 
 async def test_changes_in_quick_succession_are_written_once_and_the_last_is_kept(file: Path) -> None:
     registry = remembered(MemoryCoordination(), file)
-    async with asyncio.timeout(10), aclosing(registry.watch()) as changes:
+    async with soon("all changes are told"), aclosing(registry.watch()) as changes:
         await anext(changes)
         announcement = await registry.announce(worker("a"))
         await anext(changes)
-        inodes = set()
+        inodes, began = set(), time.monotonic()
         for number in range(20):
             await announcement.update(worker("a", version=str(number + 1)))
             await anext(changes)
             await asyncio.sleep(0.01)
             if file.exists():
                 inodes.add(file.stat().st_ino)
-        assert len(inodes) <= 1
+        assert len(inodes) <= 1 + (time.monotonic() - began) / WRITTEN_EACH_S
     way = UnreliableCoordination(MemoryCoordination())
     way.go_away()
     assert [member.version for member in await remembered(way, file).members()] == ["20"]
@@ -141,7 +145,7 @@ async def test_a_file_that_cannot_be_read_is_no_memory(file: Path, content: byte
 async def test_a_file_that_cannot_be_written_ends_nothing(tmp_path: Path) -> None:
     (tmp_path / "remembered").touch()
     registry = remembered(MemoryCoordination(), tmp_path / "remembered" / "members.json")
-    async with asyncio.timeout(5), aclosing(registry.watch()) as changes:
+    async with soon("all changes are told"), aclosing(registry.watch()) as changes:
         assert await anext(changes) == []
         await registry.announce(worker("a"))
         assert names(await anext(changes)) == ["a"]
@@ -151,7 +155,7 @@ async def test_each_who_watches_is_told_who_is_there(file: Path) -> None:
     registry = remembered(MemoryCoordination(), file)
     await registry.announce(worker("a"))
     async with (
-        asyncio.timeout(5),
+        soon("all changes are told"),
         aclosing(registry.watch()) as changes,
         aclosing(registry.watch()) as others,
     ):

@@ -14,6 +14,7 @@ from cluster.settings.live import LiveSettings
 from cluster.settings.shared import SharedSettings, parse
 from deploy import settings_live
 from deploy.settings_live import KeptSettings, following
+from tests.waiting import soon
 
 
 class Scripted:
@@ -38,7 +39,7 @@ def limit(associations: int) -> SharedSettings:
 
 
 async def until(live: LiveSettings, associations: int) -> None:
-    async with asyncio.timeout(5):
+    async with soon(f"{associations} associations may be", seen=lambda: live.now.limits):
         while live.now.limits.associations != associations:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
 

@@ -16,6 +16,7 @@ from deploy import record
 from deploy.errors import UserError
 from deploy.record import Edition, Records, SiteRecord
 from deploy.shared_record import KEY, SharedRecord, followed
+from tests.waiting import soon, until
 
 
 class Host:
@@ -233,21 +234,15 @@ async def test_a_record_of_other_sites_is_refused(
         await hosts[0].shared.refresh()
 
 
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not holds():  # noqa: ASYNC110  a file raises no event
-            await asyncio.sleep(0.005)
-
-
 async def test_a_host_follows_what_others_record(
     hosts: tuple[Host, Host], coordination: MemoryCoordination
 ) -> None:
     one, other = hosts
     async with followed(other.settings, coordination):
         await one.shared.change(made_by("123"))
-        await until(lambda: other.edition == one.edition)
+        await until(lambda: other.edition == one.edition, seen=lambda: (one.edition, other.edition))
         await one.shared.change(filling("c"))
-        await until(lambda: other.edition == one.edition)
+        await until(lambda: other.edition == one.edition, seen=lambda: (one.edition, other.edition))
 
 
 async def test_a_host_that_follows_gives_back_what_etcd_has_lost(
@@ -257,7 +252,7 @@ async def test_a_host_that_follows_gives_back_what_etcd_has_lost(
     await one.shared.change(made_by("123"))
     async with followed(one.settings, coordination):
         await coordination.delete(KEY)
-        async with asyncio.timeout(5):
+        async with soon("etcd has it again"):
             while KEY not in (await coordination.read(KEY)).entries:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
     await other.shared.refresh()
@@ -274,4 +269,4 @@ async def test_what_is_shared_and_damaged_does_not_end_who_follows(
         await coordination.put(KEY, b"{")
         await coordination.put(KEY, sound)
         await one.shared.change(filling("c"))
-        await until(lambda: other.edition == one.edition)
+        await until(lambda: other.edition == one.edition, seen=lambda: (one.edition, other.edition))

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from storage_node.services.budget import Budget
+from tests.waiting import soon
 
 
 async def _settle() -> None:
@@ -24,12 +25,13 @@ async def test_who_asks_for_more_than_is_left_waits_until_it_is_given_back() -> 
         task = asyncio.create_task(second())
         await _settle()
         assert not second_entered.is_set()
-    await asyncio.wait_for(second_entered.wait(), 1)
+    async with soon("the second has its turn"):
+        await second_entered.wait()
     await task
 
 
 async def test_a_request_larger_than_the_budget_gets_all_of_it_instead_of_waiting_for_ever() -> None:
-    async with asyncio.timeout(1), Budget(10).hold(100):
+    async with soon("it has all there is"), Budget(10).hold(100):
         pass
 
 
@@ -69,5 +71,5 @@ async def test_who_is_cancelled_while_waiting_leaves_nothing_held(*, admitted_fi
         await holder.__aexit__(None, None, None)
     with pytest.raises(asyncio.CancelledError):
         await waiting
-    async with asyncio.timeout(1), budget.hold(10):
+    async with soon("all is given back"), budget.hold(10):
         pass

@@ -130,5 +130,5 @@ async def test_bytes_are_let_through_at_the_set_rate() -> None:
     began_s = loop.time()
     pace = Pace(1_000_000)
     await asyncio.gather(*(pace.spend(10_000) for _ in range(11)))
-    assert 0.09 <= loop.time() - began_s < 1
+    assert 0.09 <= loop.time() - began_s < 10
     await Pace(None).spend(10**15)

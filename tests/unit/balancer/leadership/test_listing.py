@@ -13,6 +13,7 @@ from balancer.leadership.leadership import Leadership, Outside
 from balancer.leadership.remembered import recall, remember
 from cluster.coordination.memory import MemoryCoordination
 from cluster.coordination.registry import Announcement, Kind, Member
+from tests.waiting import soon
 
 LEASE_S = 1.0
 
@@ -52,7 +53,7 @@ def leadership(store: MemoryCoordination, disk: Disk) -> Leadership:
 
 
 async def until_it_leads(leader: Leadership) -> None:
-    async with asyncio.timeout(10):
+    async with soon("it leads", seen=leader.led_by):
         while leader.led_by() is not None:  # noqa: ASYNC110  its task tells nobody
             await asyncio.sleep(0.01)
 
