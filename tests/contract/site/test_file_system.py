@@ -19,6 +19,7 @@ from cluster.nouns import SiteIdentity
 from storage_node.site import file_system, root, threads
 from storage_node.site.file_system import FileSystemObjects
 from storage_node.site.protocol import ObjectFault, ObjectMissing, SiteFull, SiteUnavailable
+from tests.waiting import until
 
 IDENTITY = SiteIdentity("a", "6f1c5a0e-6a43-4b6f-9c39-7f1f6a3f2d11", 1)
 OTHER = SiteIdentity("a", "0d4a5f8e-0000-4b6f-9c39-7f1f6a3f2d22", 1)
@@ -310,10 +311,9 @@ async def test_an_upload_nobody_finishes_leaves_no_file_and_no_handle(
     assert len(list((folder / "_incoming").iterdir())) == 1
     handles = len(list(Path("/proc/self/fd").iterdir()))
     del upload
-    async with asyncio.timeout(10):
-        while list((folder / "_incoming").iterdir()):  # noqa: ASYNC110  # a thread lets go of it
-            await asyncio.sleep(0.001)
-    assert len(list(Path("/proc/self/fd").iterdir())) == handles - 1
+    # A thread lets go of it.
+    await until(lambda: not list((folder / "_incoming").iterdir()), "no file is left")
+    await until(lambda: len(list(Path("/proc/self/fd").iterdir())) == handles - 1, "no handle is left")
 
 
 async def test_a_disk_that_hangs_holds_up_a_bounded_number_of_calls_and_not_the_end(

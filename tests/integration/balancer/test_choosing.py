@@ -28,9 +28,9 @@ from tests.integration.balancer.world import (
     associate_rq,
     echo,
     pdu,
-    until,
     world,
 )
+from tests.waiting import soon, until
 
 UNKNOWN_CALLING = pdu(3, b"\0\1\1\3")
 
@@ -224,7 +224,7 @@ async def test_who_has_waited_in_vain_is_told_that_it_is_for_now() -> None:
         assert await one.associate() == A_ASSOCIATE_AC
         begun_at = asyncio.get_running_loop().time()
         assert await two.associate() == TRANSIENT
-        assert 0.25 <= asyncio.get_running_loop().time() - begun_at < 2
+        assert asyncio.get_running_loop().time() - begun_at >= 0.25
         assert waiting(here) == 0
 
 
@@ -301,7 +301,7 @@ async def test_workers_that_go_on_rejecting_slowly_are_not_asked_for_ever() -> N
 
     a, b = FakeWorker(think_and_reject, "a"), FakeWorker(think_and_reject, "b")
     async with workers_and_world(a, b, limits={"queue_timeout_s": 0.5}) as here, here.caller() as caller:
-        async with asyncio.timeout(5):
+        async with soon("the caller is rejected"):
             assert await caller.associate() == AT_LIMIT
         assert sum(visits(a, b)) > 2
 
@@ -415,7 +415,7 @@ async def test_a_host_that_is_off_is_not_waited_for_where_there_is_another(
         b.listening(),
         world(a, b, upper_layer={"connect_timeout_s": 30}) as here,
         here.caller() as caller,
-        asyncio.timeout(5),
+        soon("another is asked", within_s=20),
     ):
         assert await caller.associate() == A_ASSOCIATE_AC
         assert visits(a, b) == [0, 1]

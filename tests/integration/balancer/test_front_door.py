@@ -22,10 +22,10 @@ from tests.integration.balancer.world import (
     associate_rq,
     echo,
     pdu,
-    until,
     world,
 )
 from tests.registry import registry_in_memory
+from tests.waiting import until
 
 
 async def never_answer(visit: Visit) -> None:

@@ -15,6 +15,7 @@ from cluster.settings import Settings
 from cluster.settings.live import LiveSettings
 from tests.certificates import Authority
 from tests.integration.balancer.world import A_ASSOCIATE_AC, Caller, FakeWorker, associate_rq, echo
+from tests.waiting import soon
 
 
 def on_free_ports(**tables: object) -> Settings:
@@ -24,7 +25,7 @@ def on_free_ports(**tables: object) -> Settings:
 @asynccontextmanager
 async def balancer(registry: FolderRegistry, settings: Settings) -> AsyncIterator[Member]:
     stop = asyncio.Event()
-    async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+    async with soon("the balancer is announced, and ends"), asyncio.TaskGroup() as tasks:
         tasks.create_task(run(LiveSettings(settings), registry, stop, name="balancer-1"))
         async for members in registry.watch():
             if found := [member for member in members if member.kind == "balancer"]:

@@ -25,7 +25,8 @@ from cluster.tls import ServerTls
 from cluster.tls_protocol import TlsProtocol
 from tests.certificates import Authority
 from tests.integration.balancer.test_tls import Blocking, call_with_dcmtk, tls_port
-from tests.integration.balancer.world import FakeWorker, World, associate_rq, until, world
+from tests.integration.balancer.world import FakeWorker, World, associate_rq, world
+from tests.waiting import until
 
 MIB = 1024 * 1024
 

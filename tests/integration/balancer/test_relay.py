@@ -29,9 +29,9 @@ from tests.integration.balancer.world import (
     pdu,
     sent,
     settled,
-    until,
     world,
 )
+from tests.waiting import soon, until
 
 MIB = 1024 * 1024
 
@@ -253,17 +253,17 @@ async def test_a_worker_that_still_answers_after_the_callers_end_is_not_left() -
     async def answer_slowly(visit: Visit) -> None:
         await visit.accept()
         await visit.reader.read()
-        for _ in range(5):
+        for _ in range(20):
             visit.writer.write(pdu(4, b"more"))
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.05)
         visit.writer.write(A_RELEASE_RP)
 
     worker = FakeWorker(answer_slowly)
-    async with worker.listening(), world(worker, upper_layer={"artim_timeout_s": 0.2}) as here:
+    async with worker.listening(), world(worker, upper_layer={"artim_timeout_s": 0.6}) as here:
         async with here.caller() as caller:
             await caller.associate()
             caller.writer.write_eof()
-            assert await caller.reader.read() == 5 * pdu(4, b"more") + A_RELEASE_RP
+            assert await caller.reader.read() == 20 * pdu(4, b"more") + A_RELEASE_RP
         assert await here.outcomes() == {"released": 1}
 
 
@@ -288,7 +288,7 @@ async def test_a_worker_that_ignores_the_callers_end_is_left() -> None:
         await asyncio.Event().wait()
 
     worker = FakeWorker(ignore)
-    async with worker.listening(), world(worker, upper_layer={"artim_timeout_s": 0.2}) as here:
+    async with worker.listening(), world(worker, upper_layer={"artim_timeout_s": 0.6}) as here:
         async with here.caller() as caller:
             await caller.associate()
         assert await here.outcomes() == {"client_left": 1}
@@ -306,7 +306,7 @@ async def test_a_caller_that_breaks_off_ends_the_workers_connection() -> None:
     async with worker.listening(), world(worker) as here, here.caller() as caller:
         await caller.associate()
         caller.reset()
-        async with asyncio.timeout(5):
+        async with soon("the worker's connection has ended"):
             await ended.wait()
         assert await here.outcomes() == {"client_left": 1}
 
@@ -345,7 +345,7 @@ async def test_no_descriptor_is_left_behind() -> None:
     worker = FakeWorker(echo)
     async with worker.listening(), world(worker) as here:
         open_after: list[int] = []
-        for _ in range(3):
+        for _ in range(5):
             async with here.caller() as caller:
                 await caller.associate()
                 data = pdu(4, bytes(200_000))
@@ -357,7 +357,8 @@ async def test_no_descriptor_is_left_behind() -> None:
                 caller.reset()
             await until(lambda: not here.door.status()["connections"] and not worker.tasks)
             open_after.append(open_descriptors())
-        assert open_after[0] == open_after[1] == open_after[2]
+        # What was just closed is gone with the next turn of the loop: that may be counted in any round.
+        await until(lambda: open_descriptors() <= open_after[0], seen=lambda: open_after)
 
 
 def open_descriptors() -> int:

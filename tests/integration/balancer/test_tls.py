@@ -37,10 +37,10 @@ from tests.integration.balancer.world import (
     echo,
     pdu,
     settled,
-    until,
     world,
 )
 from tests.registry import registry_in_memory
+from tests.waiting import soon, until
 
 MIB = 1024 * 1024
 T = TypeVar("T")
@@ -254,7 +254,7 @@ async def test_a_caller_that_closes_without_a_word_ends_the_workers_connection(a
             async with calling(here, authority.client_context()) as caller:
                 await caller.associate()
                 way_to_go(caller)
-                async with asyncio.timeout(5):
+                async with soon("the worker's connection has ended"):
                     await ended.wait()
         assert await here.outcomes(2) == {"client_left": 2}
 
@@ -411,7 +411,7 @@ async def test_nothing_is_left_behind(authority: Authority) -> None:
     tls = ended_here(authority.pair("pacs"))
     async with worker.listening(), world(worker, tls=tls, upper_layer={"artim_timeout_s": 0.5}) as here:
         left: list[tuple[int, int]] = []
-        for _ in range(3):
+        for _ in range(5):
             async with calling(here, authority.client_context()) as caller:
                 await caller.associate()
                 data = pdu(4, bytes(200_000))
@@ -425,8 +425,17 @@ async def test_nothing_is_left_behind(authority: Authority) -> None:
                 silent.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 silent.send(b"\x16")
             await until(lambda: not here.door.status()["connections"] and not worker.tasks)
-            left.append((len(list(Path("/proc/self/fd").iterdir())), len(asyncio.all_tasks())))
-        assert left[0] == left[1] == left[2]
+            left.append(descriptors_and_tasks())
+        # What was just closed is gone with the next turn of the loop: that may be counted in any round.
+        descriptors, tasks = left[0]
+        await until(
+            lambda: descriptors_and_tasks()[0] <= descriptors and descriptors_and_tasks()[1] <= tasks,
+            seen=lambda: (left, descriptors_and_tasks()),
+        )
+
+
+def descriptors_and_tasks() -> tuple[int, int]:
+    return len(list(Path("/proc/self/fd").iterdir())), len(asyncio.all_tasks())
 
 
 async def test_a_balancer_whose_key_does_not_fit_does_not_start(authority: Authority) -> None:

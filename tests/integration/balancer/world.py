@@ -17,6 +17,7 @@ from cluster.coordination.registry import Address, Announcement, Member, Registr
 from cluster.settings import Settings
 from cluster.settings.live import LiveSettings
 from tests.registry import registry_in_memory
+from tests.waiting import until
 
 Script = Callable[["Visit"], Awaitable[None]]
 
@@ -231,7 +232,7 @@ class World:
 
     async def outcomes(self, total: int = 1) -> dict[str, int]:
         """Wait until so many connections have ended, and tell how."""
-        await until(lambda: sum(self._outcomes().values()) >= total)
+        await until(lambda: sum(self._outcomes().values()) >= total, seen=self._outcomes)
         return self._outcomes()
 
     def _outcomes(self) -> dict[str, int]:
@@ -255,13 +256,6 @@ async def settled(writer: asyncio.StreamWriter) -> int:
 
 def buffered(writer: asyncio.StreamWriter) -> int:
     return writer.transport.get_write_buffer_size()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for what no event tells from outside the process under test."""
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110  there is no event to wait for
-            await asyncio.sleep(0.005)
 
 
 @asynccontextmanager

@@ -14,6 +14,7 @@ from cluster.dicom.command_set import CommandField, CommandSet
 from cluster.dicom.pdu import Abort
 from tests.integration.dicom.peers import CT, Served, connected, raw_association, read_pdu, reply, serving
 from tests.unit.dicom.exchange import ECHO, STORE, message
+from tests.waiting import soon
 
 IDLE_S = 0.2
 LIMIT_S = 30.0
@@ -21,11 +22,11 @@ ABORT, P_DATA = 7, 4
 
 
 @asynccontextmanager
-async def draining(served: Served) -> AsyncIterator[asyncio.Task[None]]:
+async def draining(served: Served, idle_s: float = IDLE_S) -> AsyncIterator[asyncio.Task[None]]:
     """Drain meanwhile; at the end of the block it must come to its end by itself."""
     assert served.acceptor is not None
-    async with asyncio.timeout(10):
-        task = asyncio.create_task(served.acceptor.drain(LIMIT_S, IDLE_S))
+    async with soon("all associations have ended", within_s=LIMIT_S - 5):
+        task = asyncio.create_task(served.acceptor.drain(LIMIT_S, idle_s))
         yield task
         await task
 
@@ -45,10 +46,15 @@ async def test_who_has_asked_for_nothing_yet_is_aborted_soon() -> None:
 
 
 async def test_who_goes_on_talking_goes_on_to_the_end() -> None:
-    async with serving() as served, await connected(served.port) as association, draining(served) as drained:
-        for _ in range(8):
+    idle_s = 1.0
+    async with (
+        serving() as served,
+        await connected(served.port) as association,
+        draining(served, idle_s) as drained,
+    ):
+        for _ in range(30):
             assert await client.echo(association) == 0
-            await asyncio.sleep(IDLE_S / 2)
+            await asyncio.sleep(idle_s / 20)
         assert not drained.done()
         await association.release()
 
@@ -140,7 +146,7 @@ async def test_without_an_idle_limit_who_is_silent_is_aborted_at_the_time_limit_
     async with serving() as served:
         assert served.acceptor is not None
         association = await connected(served.port)
-        drained = asyncio.create_task(served.acceptor.drain(4 * IDLE_S))
+        drained = asyncio.create_task(served.acceptor.drain(2.0))
         await asyncio.sleep(2 * IDLE_S)
         assert await client.echo(association) == 0
         await drained

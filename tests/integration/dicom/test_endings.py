@@ -31,6 +31,7 @@ from tests.integration.dicom.peers import (
     serving,
 )
 from tests.unit.dicom.exchange import ECHO, RESPONSE, STORE, message
+from tests.waiting import soon
 
 ABORT, RELEASE_RP = 7, 6
 OUTCOMES = "atria_association_outcomes_total"
@@ -153,7 +154,7 @@ async def test_a_peer_that_says_goodbye_and_takes_nothing_is_closed_all_the_same
         writer.write(message(ECHO))
         association = await blocked
         writer.write_eof()
-        async with asyncio.timeout(5):
+        async with soon("the connection is closed"):
             await association.closed()
 
 

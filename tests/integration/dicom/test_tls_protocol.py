@@ -14,6 +14,7 @@ from cluster.settings import Tls, TlsMode
 from cluster.tls import server_context
 from cluster.tls_protocol import TlsProtocol
 from tests.certificates import Authority
+from tests.waiting import soon
 
 MIB = 1024 * 1024
 PREFACE = b"before TLS"
@@ -97,7 +98,7 @@ async def connected(folder: Path) -> AsyncIterator[tuple[Above, asyncio.StreamRe
 
 
 async def until(above: Above, condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with soon("the condition holds", seen=lambda: len(above.received)):
         while not condition():
             above.changed.clear()
             await above.changed.wait()
