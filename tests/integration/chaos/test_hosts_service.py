@@ -17,6 +17,7 @@ from chaos.hosts.namespace import Namespace
 from chaos.hosts.privileges import Privileges
 from chaos.hosts.service import Service
 from chaos.hosts.unit import Unit
+from tests.waiting import soon
 
 SLEEP = "import time; print('up', flush=True); time.sleep(60)"
 
@@ -63,7 +64,7 @@ async def started(unit: Unit, where: Namespace, log: Path) -> AsyncIterator[Serv
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with soon("the condition holds"):
         while not holds():  # noqa: ASYNC110  another process's doing raises no event here
             await asyncio.sleep(0.01)
 

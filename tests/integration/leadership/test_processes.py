@@ -18,6 +18,7 @@ from deploy.pages import NoPage, fetch
 from deploy.server import free_port
 from tests.certificates import Authority
 from tests.etcd import EtcdCluster, own_cluster
+from tests.waiting import soon
 
 LEASE_S = 3.0
 START_S = 40.0
@@ -26,7 +27,7 @@ START_S = 40.0
 async def until(condition: Callable[[], Awaitable[bool]], within_s: float) -> float:
     """Wait for what only a process can tell, and return how many seconds it took."""
     began = time.monotonic()
-    async with asyncio.timeout(within_s):
+    async with soon("the processes are so", within_s=within_s):
         while not await condition():  # noqa: ASYNC110  another process
             await asyncio.sleep(0.02)
     return time.monotonic() - began

@@ -22,6 +22,7 @@ from deploy import compose, making, pages
 from storage_node import worker
 from tests.integration.dicom.peers import REQUEST, raw, read_pdu
 from tests.unit.dicom.exchange import ECHO, message
+from tests.waiting import soon
 
 CLIENT = Endpoint(ip_address("192.0.2.7"), 4711)
 HEADER = encode(
@@ -55,8 +56,9 @@ class Running:
 
     async def until(self, holds: Callable[[list[Member]], bool]) -> list[Member]:
         """Wait until the membership is so."""
-        async with asyncio.timeout(5), aclosing(self.registry.watch()) as memberships:
-            async for members in memberships:
+        members: list[Member] = []
+        async with soon("so are the members", seen=lambda: members), aclosing(self.registry.watch()) as watch:
+            async for members in watch:
                 if holds(members):
                     return members
         raise AssertionError
@@ -75,7 +77,7 @@ async def running(folder: Path, *, balancer: bool = True, **tables: object) -> A
             worker.run(LiveSettings(settings), grid, registry, requests, stop, name="w-1")
         )
         try:
-            async with asyncio.timeout(10), aclosing(registry.watch()) as memberships:
+            async with soon("the worker is announced"), aclosing(registry.watch()) as memberships:
                 async for members in memberships:
                     if found := [member for member in members if member.kind == "worker"]:
                         break
@@ -147,7 +149,7 @@ async def test_who_asks_decides_whether_it_stays_ended(
 ) -> None:
     async with running(tmp_path) as one:
         await ask(one)
-        async with asyncio.timeout(5):
+        async with soon("the worker has ended"):
             assert await one.task is stays_ended
         assert [member.kind for member in await one.registry.members()] == ["balancer"]
 
@@ -177,7 +179,7 @@ async def test_a_request_to_a_process_that_was_here_before_is_void(tmp_path: Pat
 async def test_draining_it_says_so_first_and_serves_who_comes_before_balancers_have_seen_it(
     tmp_path: Path,
 ) -> None:
-    async with running(tmp_path, drain_idle_s=1.0) as one:
+    async with running(tmp_path, drain_idle_s=2.0) as one:
         one.stop.set()
         await one.until(lambda members: members[-1].draining)
         page = await pages.fetch(one.member.http, "/readyz")
@@ -200,5 +202,5 @@ async def test_where_nobody_balances_it_does_not_wait_for_them_to_see_it(
     monkeypatch.setattr(worker, "NOTICE_S", 3600)
     async with running(tmp_path, balancer=False) as one:
         one.stop.set()
-        async with asyncio.timeout(5):
+        async with soon("the worker has ended"):
             await one.task
