@@ -18,6 +18,7 @@ from typing import Any
 
 from deploy.overrides import FILE, Overrides
 from deploy.overview import Overview, Process, look
+from tests.integration.deploy import forker
 from tests.waiting import SOON_S
 
 COMMAND = (sys.executable, "-m", "deploy.command.main")
@@ -28,15 +29,8 @@ PATIENT = "[writing]\nstraggler_grace_s = 60\nsite_timeout_s = 60\nprobe_timeout
 
 
 def atria(*arguments: object, timeout_s: float = 100) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=timeout_s,
-        stdin=subprocess.DEVNULL,
-        check=False,
-        env={**os.environ, "COLUMNS": "200"},
-    )
+    """Run the command to its end."""
+    return forker.run([str(argument) for argument in arguments], {**os.environ, "COLUMNS": "200"}, timeout_s)
 
 
 @dataclass
