@@ -22,7 +22,7 @@ from tests.integration.deploy import forker
 from tests.waiting import SOON_S
 
 COMMAND = (sys.executable, "-m", "deploy.command.main")
-READY_TIMEOUT_S = 60
+READY_TIMEOUT_S = 100
 END_TIMEOUT_S = 60
 PATIENT = "[writing]\nstraggler_grace_s = 60\nsite_timeout_s = 60\nprobe_timeout_s = 60\n"
 """Where the machine has much else to do the sites are slow: none is down, or owed a copy, because of that."""
@@ -79,7 +79,7 @@ def up(data: Path, *arguments: object) -> Iterator[Up]:
             assert process.stdout is not None
             readable, _, _ = select.select([process.stdout], [], [], READY_TIMEOUT_S)
             line = process.stdout.readline() if readable else ""
-            assert line, "the cluster did not come up"
+            assert line, f"the cluster did not come up within {READY_TIMEOUT_S} s: {last_words(data)}"
             yield Up(process, data, json.loads(line))
         finally:
             if process.poll() is None:
@@ -88,6 +88,11 @@ def up(data: Path, *arguments: object) -> Iterator[Up]:
                     process.wait(END_TIMEOUT_S)
                 except subprocess.TimeoutExpired:
                     process.kill()
+
+
+def last_words(data: Path) -> dict[str, str]:
+    """Return the end of each log."""
+    return {file.name: file.read_text()[-500:] for file in sorted((data / "logs").glob("*.log"))}
 
 
 def until(holds: Callable[[], bool], *, seen: Callable[[], object] = lambda: "nothing") -> None:
