@@ -198,7 +198,7 @@ async def test_those_who_wait_are_served_in_order_and_one_that_cannot_be_holds_u
         for caller, calling in zip(callers, ("TO-A", "TO-B", "TO-A", "TO-B", "TO-B"), strict=True):
             caller.writer.write(associate_rq(calling))
             await until(lambda: status(here)["ceilings"]["balancer_associations"]["here"] > 0)
-            await until(lambda caller=caller: sum(visits(a, b)) + waiting(here) > callers.index(caller))  # type: ignore[misc]
+            await until(lambda caller=caller: sum(visits(a, b)) + waiting(here) > callers.index(caller))
         on_a, on_b, for_a, for_b, for_b_later = callers
         assert await on_a.read_pdu() == await on_b.read_pdu() == A_ASSOCIATE_AC
         await on_b.release()
