@@ -16,6 +16,7 @@ from typing import Final, TypeVar
 from chaos.hosts import network as hosts
 from chaos.hosts.namespace import Namespace, why_not
 from cluster.proxy_protocol import IPAddress
+from tests.waiting import soon
 
 PORT: Final = 11112
 INTERFACE: Final = hosts.INTERFACE
@@ -92,7 +93,7 @@ class Balancer:
         """Let it do something, and return what it answers."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        async with self._asking, asyncio.timeout(10):
+        async with self._asking, soon(f"{self.host.namespace} does: {do}"):
             self.process.stdin.write(json.dumps([do, *arguments]).encode() + b"\n")
             line = await self.process.stdout.readline()
         answer, fault = json.loads(line)

@@ -11,6 +11,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 from balancer.address.announcement import gratuitous_arp, neighbour_advertisement
 from tests.integration.address.network import INTERFACE, Balancer, Host, Network, balancer
+from tests.waiting import soon
 
 _ETH_P_ALL = 0x0003
 _ARP, _IPV6 = 0x0806, 0x86DD
@@ -27,7 +28,7 @@ class Sniffer:
     async def next(self) -> bytes:
         """Return the next packet that tells of the address: an ARP packet, or an ICMPv6 message."""
         loop = asyncio.get_running_loop()
-        async with asyncio.timeout(8):
+        async with soon("it is announced"):
             while True:
                 frame = await loop.sock_recv(self._packets, 2048)
                 (protocol,) = struct.unpack_from("!H", frame, 12)
@@ -89,7 +90,7 @@ async def test_every_form_is_sent_at_once_and_again_soon_and_as_long_as_it_is_he
         for due in (0.0, 0.1, 0.3, 1.0, 3.0, 3.5, 4.0):
             for packet in expected:
                 assert _without_checksum(await sniffer.next(), net) == packet
-            assert asyncio.get_running_loop().time() - began < due + 0.6
+            assert asyncio.get_running_loop().time() - began < due + 2
 
 
 async def test_it_is_announced_no_more_when_it_was_dropped(net: Network) -> None:
@@ -170,6 +171,6 @@ async def _parked(net: Network) -> AsyncIterator[tuple[Balancer, socket.socket]]
 
 async def _heard(connection: socket.socket, expected: bytes) -> None:
     heard = b""
-    async with asyncio.timeout(5):
+    async with soon(f"{expected!r} is heard", seen=lambda: heard):
         while not heard.endswith(expected):
             heard += await asyncio.get_running_loop().sock_recv(connection, 1024)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.integration.address.network import INTERFACE, Balancer, Host, Network, Refused, balancer
+from tests.waiting import soon
 
 _RTM_DELADDR = 21
 _ADDRESS_GROUPS = 0x10 | 0x100
@@ -39,7 +40,7 @@ def _kinds(data: bytes) -> Iterator[int]:
 
 async def _gone(watching: socket.socket) -> float:
     """Return when the kernel has dropped an address."""
-    async with asyncio.timeout(8):
+    async with soon("the kernel has dropped an address"):
         while True:
             if _RTM_DELADDR in _kinds(await asyncio.get_running_loop().sock_recv(watching, 65536)):
                 return time.monotonic()

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.integration.address.network import Balancer, Host, Network, Refused, balancer
+from tests.waiting import soon
 
 
 class Caller:
@@ -59,14 +60,14 @@ class Callers:
     async def keep_sending(self) -> None:
         """Wait until each that stays has got something through that it sent after now."""
         before = [caller.rounds for caller in self.staying]
-        async with asyncio.timeout(5):
+        async with soon("each has got more through", seen=lambda: [one.rounds for one in self.staying]):
             while any(c.rounds < rounds + 3 for c, rounds in zip(self.staying, before, strict=True)):
                 self._progress.clear()
                 await self._progress.wait()
 
     async def visited(self, host: Host) -> None:
         """Wait until a new connection is served by a host."""
-        async with asyncio.timeout(5):
+        async with soon(f"{host.namespace} serves", seen=lambda: self.visits[-3:]):
             while not self.visits or self.visits[-1] != host.namespace:
                 self._progress.clear()
                 await self._progress.wait()
@@ -89,7 +90,7 @@ class Callers:
 
 async def _line(connection: socket.socket) -> str:
     read = b""
-    async with asyncio.timeout(5):
+    async with soon("a line comes", seen=lambda: read):
         while not read.endswith(b"\n"):
             data = await asyncio.get_running_loop().sock_recv(connection, 1)
             assert data, "the connection was closed"
@@ -99,7 +100,7 @@ async def _line(connection: socket.socket) -> str:
 
 async def _read(connection: socket.socket, expected: bytes) -> None:
     heard = bytearray()
-    async with asyncio.timeout(5):
+    async with soon("all comes back", seen=lambda: len(heard)):
         while len(heard) < len(expected):
             data = await asyncio.get_running_loop().sock_recv(connection, 65536)
             assert data, "the connection was closed"
