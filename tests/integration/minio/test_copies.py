@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -10,7 +10,7 @@ import pytest
 from chaos.faults import Fault, FileDamaged, FileRemoved, Hung, ObjectDeleted, content_file, metadata_file
 from chaos.history import Outcome
 from deploy.client.files import DicomFile
-from tests.integration.minio.world import World, inflicted
+from tests.integration.minio.world import Servers, World, inflicted, world
 
 Damage = Callable[[World, str, str], Fault]
 """Makes a fault of a site's object of this key."""
@@ -28,6 +28,8 @@ def _deleted(world: World, site: str, key: str) -> Fault:
     return ObjectDeleted(world.servers[site], world.bucket, key)
 
 
+_PATIENCE_S = 60.0
+
 _DAMAGES = [
     pytest.param(_content(FileDamaged), id="part.1 flipped"),
     pytest.param(_content(FileRemoved), id="part.1 gone"),
@@ -40,6 +42,19 @@ _DAMAGES = [
 async def _damage(world: World, site: str, file: DicomFile, damage: Damage) -> None:
     row = await world.row_at(site, file)
     await damage(world, site, row.version.key).inflict()
+
+
+@pytest.fixture
+async def running(
+    servers: Servers, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[World]:
+    """A cluster over the servers whose readers ask one site after the other, however slow they are.
+
+    Of two that are asked at once the quicker would hide what the other has.
+    """
+    monkeypatch.setattr("storage_node.grid.patience.LEAST_S", _PATIENCE_S)
+    async with world(tmp_path, servers, bucket, hedge_after_s=_PATIENCE_S) as one:
+        yield one
 
 
 @pytest.mark.parametrize("damage", _DAMAGES)

@@ -223,7 +223,7 @@ async def inflicted(*faults: Fault) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def world(
-    folder: Path, servers: Servers, bucket: str, *, proxied: Collection[str] = ()
+    folder: Path, servers: Servers, bucket: str, *, proxied: Collection[str] = (), **writing: float
 ) -> AsyncIterator[World]:
     """Run services over the servers, and new sites in them; some behind a proxy."""
     async with AsyncExitStack() as stack:
@@ -243,7 +243,7 @@ async def world(
                 }
                 for name, server in servers.items()
             ],
-            writing=WRITING,
+            writing=WRITING | writing,
             limits={"memory_limit_bytes": MEMORY_LIMIT_BYTES},
         )
         await asyncio.to_thread(making.init, settings, [site.name for site in settings.sites])
