@@ -153,5 +153,8 @@ def _check_type(pdu_type: int) -> None:
 
 
 def _ae_title(raw: bytes | bytearray) -> str:
-    """Return an AE title without padding: not significant (PS3.8 table 9-11). Some senders pad with NUL."""
-    return raw.decode("ascii", "backslashreplace").strip(" \0")
+    """Return an AE title without padding: not significant (PS3.8 table 9-11). Some senders pad with NUL.
+
+    What is no ISO 646 becomes `?`, as it does at workers, who report what other balancers have let in.
+    """
+    return raw.decode("ascii", "replace").replace("\N{REPLACEMENT CHARACTER}", "?").strip(" \0")
