@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
@@ -27,8 +27,8 @@ from balancer.client import Client
 from balancer.pipes import PipePool
 from balancer.reception import CallerLeft, Inquiry, NoWorker, Reception
 from balancer.relay import End, Outcome, Passage, Relay
-from balancer.request_reader import RequestReader
-from balancer.sockets import connect, receive, take_leave
+from balancer.request_reader import LARGE_REQUESTS_AT_ONCE, RequestReader, read_request
+from balancer.sockets import connect, take_leave
 from balancer.worker import Worker
 from cluster.proxy_protocol import Command, Endpoint, Header, IPAddress, encode
 from cluster.settings import UpperLayer
@@ -62,6 +62,10 @@ class Hall:
     pipes: PipePool
     source_for: Callable[[IPAddress], IPAddress | None]
     """From which of our addresses a worker's is called."""
+    large_requests: asyncio.Semaphore = field(
+        default_factory=lambda: asyncio.Semaphore(LARGE_REQUESTS_AT_ONCE)
+    )
+    """To be held while one is read."""
 
 
 class Association:
@@ -83,6 +87,8 @@ class Association:
         self._loop = asyncio.get_running_loop()
         self._relay: Passage | None = None
         self._requested = False
+        self._first_words = b""
+        """The A-ASSOCIATE-RQ, until a worker has taken it: it may be large, and the association long."""
         self._over = False
         self._log = log.bind(association=id_, source=str(client.source))
 
@@ -113,6 +119,7 @@ class Association:
             say = self._log.debug if end.outcome is Outcome.PROBE else self._log.info
             say("association.ended", outcome=end.outcome.value, **self._relayed())
             self._over = True
+            self._first_words = b""
             if end.reset:
                 self._client.break_off()
                 return end.outcome
@@ -139,27 +146,24 @@ class Association:
             return request
         self._requested = True
         self._log = self._log.bind(calling_ae=request.calling_ae, called_ae=request.called_ae)
+        self._first_words = request.pdu
         caller = self._caller(request)
+        del request
         reception = self._hall.reception
         if (refusal := reception.refusal(caller)) is not None:
             self._log.warning("association.refused", setting=refusal.setting, why=refusal.why)
             outcome = Outcome.UNKNOWN_AE if refusal.is_of_ae_title else Outcome.AT_LIMIT
             return End(outcome, a_associate_rj(refusal.reason))
         with reception.guest(caller):
-            return await self._find_worker(request, reception.inquiry(caller))
+            return await self._find_worker(reception.inquiry(caller))
 
     async def _read_request(self) -> AssociateRq | End:
         limits = self._limits()
         reader = self._reader()
         try:
             async with asyncio.timeout(limits.artim_timeout_s):
-                while True:
-                    limit_bytes = min(reader.needed_bytes, _READ_AT_ONCE_BYTES)
-                    data = await receive(self._client.socket, limit_bytes)
-                    if not data:
-                        return _left(reader)
-                    if (request := reader.feed(data)) is not None:
-                        return request
+                request = await read_request(reader, self._client.socket, self._hall.large_requests)
+                return request or _left(reader)
         except NotAnAssociateRq as error:
             self._log.warning("association.not_requested", error=str(error))
             return End(Outcome.NO_ASSOCIATE_RQ, a_abort(error.reason))
@@ -174,7 +178,7 @@ class Association:
         except OSError:
             return _left(reader)
 
-    async def _find_worker(self, request: AssociateRq, inquiry: Inquiry) -> End:
+    async def _find_worker(self, inquiry: Inquiry) -> End:
         """Offer the association to one worker after the other, until one answers; then relay."""
         rejection = a_associate_rj(RejectReason.TEMPORARY_CONGESTION)
         while True:
@@ -186,11 +190,11 @@ class Association:
                 self._log.warning("association.no_worker", asked=inquiry.asked, why=str(error))
                 return End(Outcome.NO_WORKER, rejection)
             try:
-                return await self._offer(request, worker, inquiry)
+                return await self._offer(worker, inquiry)
             except _NotTaken as refused:
                 rejection = refused.rejection or rejection
 
-    async def _offer(self, request: AssociateRq, worker: Worker, inquiry: Inquiry) -> End:
+    async def _offer(self, worker: Worker, inquiry: Inquiry) -> End:
         """Relay to a worker, if it takes the association.
 
         Raises
@@ -200,16 +204,15 @@ class Association:
         workers = self._hall.reception.workers
         served = False
         try:
-            connection, answer = await self._introduce_or_note(request, worker, inquiry)
+            connection, answer = await self._introduce_or_note(worker, inquiry)
             served = True
+            self._first_words = b""
             workers.answered(worker)
             return await self._relay_to(worker, connection, answer)
         finally:
             workers.leave(worker, served=served)
 
-    async def _introduce_or_note(
-        self, request: AssociateRq, worker: Worker, inquiry: Inquiry
-    ) -> tuple[socket.socket, bytes]:
+    async def _introduce_or_note(self, worker: Worker, inquiry: Inquiry) -> tuple[socket.socket, bytes]:
         """Do as `_introduce`, and remember it of a worker that does not take it.
 
         Raises
@@ -218,7 +221,7 @@ class Association:
         """
         workers = self._hall.reception.workers
         try:
-            return await self._introduce(request, worker, inquiry)
+            return await self._introduce(worker, inquiry)
         except _NotTaken:
             self._log.info("worker.rejected", worker=worker.name)
             workers.rejected(worker, inquiry.search)
@@ -228,9 +231,7 @@ class Association:
             workers.failed(worker, inquiry.search, error)
             raise _NotTaken from error
 
-    async def _introduce(
-        self, request: AssociateRq, worker: Worker, inquiry: Inquiry
-    ) -> tuple[socket.socket, bytes]:
+    async def _introduce(self, worker: Worker, inquiry: Inquiry) -> tuple[socket.socket, bytes]:
         """Hand the request to a worker, and return the connection with the beginning of its answer.
 
         Raises
@@ -246,7 +247,7 @@ class Association:
             connection = await connect(worker.dicom, self._hall.source_for)
         try:
             async with asyncio.timeout(timeout_s):
-                await self._loop.sock_sendall(connection, self._header() + request.pdu)
+                await self._loop.sock_sendall(connection, self._header() + self._first_words)
                 return connection, await self._first_answer(connection)
         except BaseException:
             connection.close()

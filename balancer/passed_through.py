@@ -18,8 +18,8 @@ _LONGEST_RECORD_BYTES: Final = 1 << 14
 """Of plaintext, as the first records are (RFC 8446 5.1)."""
 _HELLO_HEADER_BYTES: Final = 4
 _CLIENT_HELLO: Final = 1
-_LONGEST_HELLO_BYTES: Final = 1 << 17
-"""As much as OpenSSL reads; RFC 8446 4 would allow 16 MiB."""
+_LONGEST_HELLO_BYTES: Final = 1 << 16
+"""Far more than anybody says; RFC 8446 4 would allow 16 MiB."""
 _READ_AT_ONCE_BYTES: Final = 64 * 1024
 
 

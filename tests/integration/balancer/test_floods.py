@@ -4,13 +4,16 @@ import asyncio
 import contextlib
 import socket
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
+import tracemalloc
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import uvloop
 
+from balancer import associate_rq as requests
+from balancer.request_reader import LARGE_REQUEST_BYTES, LARGE_REQUESTS_AT_ONCE
 from tests.certificates import Authority
 from tests.integration.balancer.world import (
     A_ASSOCIATE_AC,
@@ -230,3 +233,53 @@ async def test_connections_that_are_closed_at_once_keep_nobody_out(
     outcomes = await unharmed(authority, kind, disaster)
     assert outcomes["released"] == 7
     assert set(outcomes) <= {"released", "probe", "gave_way"}
+
+
+LARGE_BYTES = 900_000
+
+
+@pytest.fixture
+def memory() -> Iterator[Callable[[], int]]:
+    """Tell how many bytes of requests are held."""
+
+    def held_bytes() -> int:
+        filters = [tracemalloc.Filter(inclusive=True, filename_pattern=requests.__file__)]
+        return sum(trace.size for trace in tracemalloc.take_snapshot().filter_traces(filters).traces)
+
+    tracemalloc.start()
+    yield held_bytes
+    tracemalloc.stop()
+
+
+async def test_large_requests_that_are_not_completed_fill_no_memory(
+    authority: Authority, memory: Callable[[], int]
+) -> None:
+    most_bytes = 2 * CEILING * LARGE_REQUEST_BYTES + (LARGE_REQUESTS_AT_ONCE + 1) * LARGE_BYTES
+    words = associate_rq(padding_bytes=LARGE_BYTES)[:-1]
+    async with open_door(authority) as (here, _), flooded(here, "plain") as flood:
+        await flood.connect(AT_ONCE)
+        async with asyncio.TaskGroup() as saying:
+            tasks = [saying.create_task(sent(one, words)) for one in flood.held]
+            await until(lambda: memory() >= LARGE_REQUESTS_AT_ONCE * LARGE_BYTES)
+            for _ in range(3):
+                await call(here, "plain", authority)
+                assert memory() < most_bytes
+            for task in tasks:
+                task.cancel()
+
+
+async def test_large_requests_wait_for_each_other_and_are_forgotten_once_taken(
+    authority: Authority, memory: Callable[[], int]
+) -> None:
+    async with open_door(authority) as (here, _), contextlib.AsyncExitStack() as callers:
+        called = [await callers.enter_async_context(here.caller()) for _ in range(LARGE_REQUESTS_AT_ONCE + 4)]
+        for caller in called:
+            caller.writer.write(associate_rq(padding_bytes=LARGE_BYTES))
+        for caller in called:
+            assert await caller.read_pdu() == A_ASSOCIATE_AC
+        assert memory() < 2 * LARGE_BYTES
+
+
+async def sent(connection: socket.socket, words: bytes) -> None:
+    with contextlib.suppress(OSError):
+        await asyncio.get_running_loop().sock_sendall(connection, words)
