@@ -136,21 +136,20 @@ def decode_associate_rq(body: bytes) -> AssociateRQ:
     RemoteProtocolError
     """
     version, called_ae, calling_ae, items = _split(body)
-    contexts = []
+    contexts: dict[int, ProposedItem] = {}
     for kind, value in items:
         if kind == _CONTEXT_RQ_ITEM:
             context_id, sub_items = _context(value)
+            if context_id % 2 == 0 or context_id in contexts:
+                raise _fault("presentation context IDs are not odd numbers of their own each")
             syntaxes = list(_items(sub_items))
             abstract = next((_text(uid) for kind, uid in syntaxes if kind == _ABSTRACT_SYNTAX_ITEM), "")
             transfer = tuple(_text(uid) for kind, uid in syntaxes if kind == _TRANSFER_SYNTAX_ITEM)
-            contexts.append(ProposedItem(context_id, abstract, transfer))
-    ids = [context.context_id for context in contexts]
-    if len(set(ids)) != len(ids) or any(context_id % 2 == 0 for context_id in ids):
-        raise _fault("presentation context IDs are not odd numbers of their own each")
+            contexts[context_id] = ProposedItem(context_id, abstract, transfer)
     return AssociateRQ(
         called_ae=called_ae,
         calling_ae=calling_ae,
-        contexts=tuple(contexts),
+        contexts=tuple(contexts.values()),
         user_information=_user_information(items),
         application_context=_application_context(items),
         protocol_version=version,
