@@ -14,6 +14,7 @@ import structlog
 from cluster import proxy_protocol
 from cluster.coordination.registry import Address, Member, RegistryUnavailable
 from cluster.coordination.requests import Wish
+from cluster.dicom import negotiation
 from cluster.dicom.acceptor import Acceptor
 from cluster.http import Pages, StatusServer
 from cluster.settings import Tls, TlsMode
@@ -119,6 +120,7 @@ class _Worker:
         host = self._live.now.worker.host
         pages = StatusServer(Pages(not_ready=self._not_ready, status=self._status))
         try:
+            await asyncio.to_thread(negotiation.prepare)
             self._dicom = Address(*await self._listen(host, kept_port))
             self._http = Address(host, await pages.start(host, 0))
             member = self._describe()

@@ -87,6 +87,11 @@ class AcceptancePolicy:
     implementation_version_name: str = IMPLEMENTATION_VERSION_NAME
 
 
+def prepare() -> None:
+    """Read the tables of SOP classes, 0.3 s of work, so that no requestor has to wait for it. Thread-safe."""
+    _sop_classes()
+
+
 def negotiate(
     request: AssociateRQ, policy: AcceptancePolicy, *, associations: int, max_pdu_length_bytes: int
 ) -> AssociateAC | AssociateRJ:

@@ -15,6 +15,7 @@ import pytest
 
 from cluster.coordination.registry import Address, Load, Member, Registry, Share
 from cluster.coordination.requests import Request, Requests, Wish
+from cluster.dicom import negotiation
 from cluster.proxy_protocol import Command, Endpoint, Header, encode
 from cluster.settings import Settings, load
 from cluster.settings.live import LiveSettings
@@ -105,6 +106,12 @@ async def test_it_says_what_it_is_for_and_how_much_it_takes(tmp_path: Path) -> N
         member = one.member
         assert member.labels == (("for", "ct"), ("site", "b"))
         assert (member.weight, member.capacity, member.draining) == (3, 7, False)
+
+
+async def test_its_first_requestor_does_not_wait_for_tables_to_be_read(tmp_path: Path) -> None:
+    negotiation._sop_classes.cache_clear()
+    async with running(tmp_path):
+        assert negotiation._sop_classes.cache_info().currsize
 
 
 async def test_it_listens_where_the_settings_say_for_associations_and_for_its_pages(tmp_path: Path) -> None:
