@@ -172,7 +172,7 @@ class Association:
                 return End(Outcome.PROBE)
             self._log.warning(
                 "association.not_requested",
-                error=f"A-ASSOCIATE-RQ not complete after {limits.artim_timeout_s:g} s (ARTIM)",
+                error=f"its request is not complete after {limits.artim_timeout_s:g} s (ARTIM)",
             )
             return End(Outcome.NO_ASSOCIATE_RQ, a_abort(AbortReason.NOT_SPECIFIED))
         except OSError:
