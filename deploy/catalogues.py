@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import sqlite3
 import stat
 from typing import TYPE_CHECKING, TypeVar
 
@@ -217,10 +218,15 @@ async def _renew_database(location: Location, identity: SiteIdentity) -> str | N
 
 
 def _make_file(file: Path, identity: SiteIdentity) -> None:
+    from sqlalchemy.exc import SQLAlchemyError
+
     from storage_node.catalogue.sqlite.catalogue import SqliteCatalogue
 
     file.parent.mkdir(parents=True, exist_ok=True)
-    SqliteCatalogue.create(file, identity)
+    try:
+        SqliteCatalogue.create(file, identity)
+    except (sqlite3.Error, SQLAlchemyError) as error:  # the disk is full, say: SQLite does not tell by errno
+        raise OSError(errno.EIO, str(getattr(error, "orig", error)), str(file)) from error
     sync_above(file)
 
 

@@ -155,17 +155,15 @@ class Child:
             self._signal(signal.SIGKILL)
 
     async def _run_once(self) -> int:
-        _rotate(self._log_file)
-        with self._log_file.open("ab") as out:
-            process = self._process = await asyncio.create_subprocess_exec(
-                *self._command(),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-                env=self._environment,
-                start_new_session=True,
-                preexec_fn=partial(die_with, os.getpid(), self._orphan_signal, self._account),
-            )
+        command = self._command()
+        try:
+            process = self._process = await self._start(command)
+        except OSError as error:
+            said = f"{error.filename or command[0]}: {error.strerror}"
+            if not self._started:
+                raise UserError(f"{self.name} cannot be started: {said}") from error
+            log.warning("process.not_started", name=self.name, error=said)
+            return os.EX_OSERR  # no room for its log, say, or no memory: that may pass
         try:
             self._note_pid(process.pid)
             if self._stopping.is_set():
@@ -175,6 +173,19 @@ class Child:
             self._signal(signal.SIGKILL)
             await process.wait()
             raise
+
+    async def _start(self, command: Sequence[str]) -> asyncio.subprocess.Process:
+        _rotate(self._log_file)
+        with self._log_file.open("ab") as out:
+            return await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                env=self._environment,
+                start_new_session=True,
+                preexec_fn=partial(die_with, os.getpid(), self._orphan_signal, self._account),
+            )
 
     async def _until_wanted(self) -> None:
         if time.monotonic() - self._wanted_at > _ENDS_WITHIN_S:

@@ -77,8 +77,11 @@ def sole_user(data_folder: Path) -> Iterator[None]:
                 f"a cluster runs in {data_folder} already (process {holder}):"
                 " end it, or choose another folder (--data)"
             ) from None
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"{os.getpid()}\n".encode("ascii"), 0)
+        try:
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, f"{os.getpid()}\n".encode("ascii"), 0)
+        except OSError as error:
+            raise UserError(f"cannot write {file}: {error.strerror}: make room, and start again") from error
         yield
     finally:
         os.close(handle)

@@ -118,10 +118,10 @@ def main() -> None:
 def _misused(error: typer.TyperException) -> str:
     """Say what is wrong with a command line; nothing where there is none, and the help was shown instead."""
     said = error.format_message().rstrip(".")
+    if not said:
+        return ""
     context: typer.Context | None = getattr(error, "ctx", None)
-    if not said or context is None:
-        return said
-    path = context.command_path
+    path = "atria" if context is None else context.command_path
     return f"{said[0].lower()}{said[1:]}: `{path} --help` tells how it is called"
 
 

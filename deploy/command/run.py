@@ -19,9 +19,14 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
     Log lines are for those who run a cluster: a command says itself what went wrong.
     """
+    keep_silent()
+    return on_loop(work)
+
+
+def on_loop(work: Coroutine[Any, Any, T]) -> T:
+    """Do the work on uvloop, and return what it returns; of tasks that fail together, raise why one did."""
     import uvloop
 
-    keep_silent()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
             return runner.run(work)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import enum
 import json
 import sys
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deploy.command import options
+from deploy.command.run import on_loop
 from deploy.errors import UserError
 from deploy.overrides import Overrides
 
@@ -79,8 +79,6 @@ def command(
 
       atria up --dicom-port 0 --http-port 0 --json
     """
-    import uvloop
-
     from cluster import telemetry
     from deploy import making, own_sites
     from deploy.supervisor import Supervisor, sole_user
@@ -105,8 +103,7 @@ def command(
             on_ready = _print_json if as_json else _print_table
             return await Supervisor(settings, overrides, servers, on_ready=on_ready).run()
 
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            all_finished = runner.run(supervise())
+        all_finished = on_loop(supervise())
     if not all_finished:
         raise UserError("ended at once: associations that were running were cut off")
 

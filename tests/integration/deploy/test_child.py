@@ -45,6 +45,30 @@ async def test_a_child_that_keeps_dying_at_start_is_given_up(tmp_path: Path) -> 
         await child.keep()
 
 
+async def test_a_child_that_the_host_cannot_start_is_told_in_one_line(tmp_path: Path) -> None:
+    missing = tmp_path / "missing"
+    with pytest.raises(UserError, match=f"^w cannot be started: {missing}: No such file or directory$"):
+        await Child("w", lambda: [str(missing)], tmp_path / "w.log").keep()
+    with pytest.raises(UserError, match=f"^w cannot be started: {missing}/w.log: No such file or directory$"):
+        await Child("w", lambda: ["true"], missing / "w.log").keep()
+
+
+async def test_a_child_that_the_host_cannot_start_again_is_tried_until_it_can(tmp_path: Path) -> None:
+    logs, started = tmp_path / "logs", tmp_path / "started"
+    child = Child("w", lambda: ["sh", "-c", f"touch {started}; sleep 60"], logs / "w.log")
+    child.has_started()
+    with structlog.testing.capture_logs() as lines:
+        keeping = asyncio.create_task(child.keep())
+        async with asyncio.timeout(20):
+            while not any(line["event"] == "process.not_started" for line in lines):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+            logs.mkdir()
+            while not started.exists():  # noqa: ASYNC110  another process is waited for
+                await asyncio.sleep(0.05)
+    await child.stop(limit_s=20)
+    await keeping
+
+
 async def test_a_child_that_was_ready_once_is_started_again_and_stopped_gently(tmp_path: Path) -> None:
     child = balancer(tmp_path)
     keeping = asyncio.create_task(child.keep())

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from deploy.command import who
+from deploy.errors import UserError
 from tests.unit.deploy.commands import Atria, Command, commands
 
 MAKE_THE_FOLDER = {"up", "site init"}
@@ -52,6 +56,47 @@ def test_a_wrong_use_is_one_line_that_says_what_to_do(
 def test_without_any_words_the_help_is_shown(atria: Atria) -> None:
     ended = atria("settings")
     assert (ended.code, ended.stderr, "revert" in ended.stdout) == (2, "", True)
+
+
+@pytest.mark.parametrize("words", ["site init", "up --dicom-port=0 --http-port=0"])
+def test_a_disk_that_is_full_is_told_with_what_could_not_be_written(tmp_path: Path, words: str) -> None:
+    """Files may grow to a limit only; what comes of that is the same."""
+    limited = f"ulimit -f 8; exec {sys.executable} -m deploy.command.main {words} --data={tmp_path}/data"
+    ended = subprocess.run(
+        ["bash", "-c", limited],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    (line,) = ended.stderr.splitlines()
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert line.startswith("atria: ")
+    assert str(tmp_path / "data") in line
+
+
+def test_of_tasks_that_fail_together_the_reason_is_told(
+    monkeypatch: pytest.MonkeyPatch, atria: Atria
+) -> None:
+    async def fail() -> None:
+        raise UserError("it is so")
+
+    async def work(*_: object) -> None:
+        async with asyncio.TaskGroup() as outer:
+            outer.create_task(fail())
+            async with asyncio.TaskGroup() as inner:
+                inner.create_task(fail())
+
+    monkeypatch.setattr("deploy.overview.look", work)
+    assert atria("status").stderr == "atria: it is so\n"
+
+
+def test_an_account_without_a_name_is_told_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nameless() -> str:
+        raise KeyError("getpwuid(): uid not found")
+
+    monkeypatch.setattr("getpass.getuser", nameless)
+    assert who.account().startswith(f"{os.getuid()}@")
 
 
 def test_a_host_that_has_no_room_left_is_told_in_one_line(tmp_path: Path) -> None:
