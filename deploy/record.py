@@ -11,20 +11,19 @@ each has the last edition that it saw in its data folder, by which it goes.
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import json
-import os
 import uuid
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from cluster.durable import replace_durably
 from cluster.nouns import Membership, SiteIdentity
 from deploy.errors import UserError
+from deploy.lock import held
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from cluster.settings import Settings
@@ -281,12 +280,6 @@ def _record(entry: Mapping[str, object]) -> SiteRecord:
     return SiteRecord(SiteIdentity(name, site_id, generation), made, filling, rebuilding)
 
 
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _alone(folder: Path) -> AbstractContextManager[None]:
     """Hold the record for a change. The file itself is replaced, so another one beside it is locked."""
-    handle = os.open(folder / f".{RECORD}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
+    return held(folder / f".{RECORD}.lock")

@@ -32,13 +32,12 @@ Uids = Annotated[
 Reason = Annotated[
     str, typer.Option("--reason", help="Why: it is kept with the decision.", show_default=False)
 ]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
 def command(
     uids: Uids,
     reason: Reason,
-    yes: Yes = False,
+    yes: options.Yes = False,
     config: options.Config = None,
     data: options.Data = None,
     as_json: options.Json = False,

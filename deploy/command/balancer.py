@@ -39,7 +39,6 @@ Taker = Annotated[
     str | None,
     typer.Option("--to", metavar="NAME", help="Who shall lead.", show_default="any other balancer"),
 ]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
 @app.callback(short_help="Run one balancer; list them, have another lead, forget one that is gone.")
@@ -162,7 +161,7 @@ def hand_over(
 @app.command("forget")
 def forget(
     name: Name,
-    yes: Yes = False,
+    yes: options.Yes = False,
     config: options.Config = None,
     data: options.Data = None,
     as_json: options.Json = False,
@@ -223,6 +222,11 @@ def _with_store(settings: Settings, work: Callable[[Coordination], Awaitable[T]]
             return await work(store)
         except CoordinationUnavailable as error:
             raise UserError(f"etcd gives no answer: {error}") from error
+        except ValueError as error:
+            raise UserError(
+                f"what etcd holds below {settings.etcd.prefix} is not what balancers write ({error}): is that"
+                " this cluster's prefix (etcd.prefix)?"
+            ) from error
         finally:
             await store.close()
 

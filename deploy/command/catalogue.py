@@ -12,7 +12,7 @@ from deploy.command import options
 from deploy.command.cluster import settings_of
 from deploy.command.console import console
 from deploy.command.run import keep_silent, run
-from deploy.command.site import Names, Yes, chosen, hindrance
+from deploy.command.site import Names, chosen, hindrance
 from deploy.errors import UserError
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def upgrade(
 @app.command("rebuild")
 def rebuild(
     name: Name,
-    yes: Yes = False,
+    yes: options.Yes = False,
     anew: Anew = False,
     config: options.Config = None,
     data: options.Data = None,

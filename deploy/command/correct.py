@@ -41,7 +41,7 @@ def command(
     issuer: planned.Issuer = None,
     series: Series = None,
     undo: Undo = False,
-    yes: planned.Yes = False,
+    yes: options.Yes = False,
     config: options.Config = None,
     data: options.Data = None,
     as_json: options.Json = False,

@@ -21,7 +21,7 @@ def command(
     patient: selecting.Patients = None,
     accession: selecting.AccessionNumbers = None,
     skip_retained: SkipRetained = False,
-    yes: selecting.Yes = False,
+    yes: options.Yes = False,
     config: options.Config = None,
     data: options.Data = None,
     as_json: options.Json = False,

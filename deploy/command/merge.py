@@ -33,7 +33,7 @@ def command(
     issuer: planned.Issuer = None,
     into_issuer: IntoIssuer = None,
     undo: Undo = False,
-    yes: planned.Yes = False,
+    yes: options.Yes = False,
     config: options.Config = None,
     data: options.Data = None,
     as_json: options.Json = False,

@@ -32,7 +32,6 @@ Issuer = Annotated[
 Reason = Annotated[
     str, typer.Option("--reason", help="Why: it is kept with the decision.", show_default=False)
 ]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 _SHOWN_STUDIES: Final = 20
 

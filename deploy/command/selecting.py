@@ -40,7 +40,6 @@ AccessionNumbers = Annotated[
         show_default=False,
     ),
 ]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Reason = Annotated[
     str, typer.Option("--reason", help="Why: it is kept with the decision.", show_default=False)
 ]

@@ -33,7 +33,6 @@ app = typer.Typer(
 
 Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Sites; all without any.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The site.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 Force = Annotated[
     bool,
     typer.Option(
@@ -129,7 +128,7 @@ def list_sites(
 @app.command("replace")
 def replace(
     name: Name,
-    yes: Yes = False,
+    yes: options.Yes = False,
     force: Force = False,
     config: options.Config = None,
     data: options.Data = None,

@@ -18,7 +18,7 @@ def command(
     patient: selecting.Patients = None,
     accession: selecting.AccessionNumbers = None,
     reason: Reason = "taken back by hand",
-    yes: selecting.Yes = False,
+    yes: options.Yes = False,
     config: options.Config = None,
     data: options.Data = None,
     as_json: options.Json = False,
