@@ -6,6 +6,7 @@ Starting it must be quick, so nothing heavy is imported before a sub-command nee
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from importlib.metadata import entry_points
 from typing import Final, NoReturn
@@ -108,6 +109,9 @@ def main() -> None:
     except typer.Abort:
         print(file=sys.stderr)  # the cursor stands behind the question
         _end("nothing was done, as nobody said yes (--yes does not ask)", code=1)
+    except BrokenPipeError:  # who reads has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except OSError as error:
         if error.filename is None and error.errno not in _OF_THE_HOST:
             raise

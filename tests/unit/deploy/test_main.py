@@ -99,6 +99,21 @@ def test_an_account_without_a_name_is_told_by_its_number(monkeypatch: pytest.Mon
     assert who.account().startswith(f"{os.getuid()}@")
 
 
+def test_who_reads_only_the_beginning_is_told_nothing_more(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    ended = subprocess.run(
+        [sys.executable, "-m", "deploy.command.main", "settings", "show", "--json", f"--data={tmp_path}"],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (1, "")
+
+
 def test_a_host_that_has_no_room_left_is_told_in_one_line(tmp_path: Path) -> None:
     file = tmp_path / "atria.toml"
     file.write_text("workers = 3\n")
