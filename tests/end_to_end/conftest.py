@@ -21,6 +21,7 @@ from deploy.errors import UserError
 from tests import tools
 
 _TOLD_LINES = 400
+_FAILED = pytest.StashKey[bool]()
 _RAM = Path("/dev/shm")
 """Where there is room in memory, servers do not wait for the disk that all of them share here."""
 
@@ -39,8 +40,8 @@ def programs() -> tuple[Path, Path]:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def running(request: pytest.FixtureRequest, programs: tuple[Path, Path]) -> AsyncIterator[Running]:
-    """A cluster of five hosts, booted from what is rendered; each test leaves it well.
+async def booted(request: pytest.FixtureRequest, programs: tuple[Path, Path]) -> AsyncIterator[Running]:
+    """A cluster of five hosts, booted from what is rendered.
 
     On IPv4, unless a test asks for another one by `indirect`: then the former makes room for it.
     """
@@ -58,6 +59,7 @@ def pytest_runtest_makereport(
     report = yield
     running = item.funcargs.get("running") if hasattr(item, "funcargs") else None
     if report.failed and isinstance(running, Running):
+        item.stash[_FAILED] = True
         kept = item.config.rootpath / "build" / "hosts" / item.name
         shutil.rmtree(kept, ignore_errors=True)
         shutil.copytree(running.folder / "logs", kept)
@@ -67,6 +69,14 @@ def pytest_runtest_makereport(
         head = f"{hosts}\nall of it, and all logs: {kept}\n"
         report.sections.append(("What happened on the hosts", head + "\n".join(told[-_TOLD_LINES:])))
     return report
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def running(request: pytest.FixtureRequest, booted: Running) -> AsyncIterator[Running]:
+    """That cluster. A test leaves it well; after one that failed it is mended."""
+    yield booted
+    if request.node.stash.get(_FAILED, False):
+        await booted.mend()
 
 
 @contextmanager

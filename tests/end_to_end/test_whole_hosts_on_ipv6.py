@@ -13,7 +13,7 @@ pytestmark = [
     pytest.mark.hosts,
     pytest.mark.asyncio(loop_scope="session"),
     pytest.mark.timeout(180),
-    pytest.mark.parametrize("running", [IPV6], indirect=True, ids=["ipv6"]),
+    pytest.mark.parametrize("booted", [IPV6], indirect=True, ids=["ipv6"]),
 ]
 
 
