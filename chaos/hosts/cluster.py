@@ -120,6 +120,20 @@ class Running:
                 return False
         return True
 
+    async def mend(self) -> None:
+        """Put right whatever has been done to it, and wait until it works.
+
+        Raises
+        ------
+        NotReady
+        """
+        self.network.let_through()
+        for name, host in self.hosts.items():
+            self.network.speed_up(name)
+            await host.mend()
+        await self.until(self.is_ready, "balancers with workers")
+        await self.until_led()
+
     async def until(
         self, holds: Callable[[], Awaitable[bool]], what: str, timeout_s: float = _READY_TIMEOUT_S
     ) -> None:

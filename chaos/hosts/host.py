@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shlex
+import signal
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -97,6 +98,13 @@ class Host:
         self._note("is switched on")
         self._network.plug_in(self.name)
         await self.start()
+
+    async def mend(self) -> None:
+        """Have everything run that is to run here, whatever was done to it."""
+        for service in self.services.values():
+            if service.pid is not None:
+                service.send(signal.SIGCONT)
+        await self.power_on()
 
     async def run(self, *command: str, timeout_s: float = 60.0) -> subprocess.CompletedProcess[str]:
         """Run a command on it to its end."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
@@ -117,6 +118,15 @@ class Network:
         shape = ["root", "tbf", "rate", f"{bits_per_s}bit", "burst", "32kbit", "latency", "200ms"]
         run("tc", "-netns", self._bridge.name, "qdisc", "replace", "dev", self._ports[host], *shape)
         run("tc", "-netns", self._hosts[host].name, "qdisc", "replace", "dev", INTERFACE, *shape)
+
+    def held_back(self, host: str) -> int:
+        """Return how often something had to wait for a slow host's link (tc(8), overlimits)."""
+        namespaces = ((self._bridge, self._ports[host]), (self._hosts[host], INTERFACE))
+        told = (
+            run("tc", "-netns", namespace.name, "-s", "-j", "qdisc", "show", "dev", device, "root")
+            for namespace, device in namespaces
+        )
+        return sum(int(json.loads(one)[0]["overlimits"]) for one in told)
 
     def speed_up(self, host: str) -> None:
         """Let it be as fast as it can again."""

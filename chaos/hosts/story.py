@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -17,6 +19,11 @@ Note = Callable[[str], None]
 """Takes what has happened just now."""
 
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:?\d\d)?")
+_NOISE: Final = ("apply request took too long", "[core] grpc: Server.processUnaryRPC failed")
+"""What etcd says of each single request that was slow, or that somebody did not wait for."""
+_STAMP: Final = re.compile(rf"^{_TIME.pattern}(?: [A-Z]+)?(?: \[\d+\])? +")
+"""What PostgreSQL puts before each line."""
+_LINE_CHARACTERS: Final = 400
 _OURS: Final = frozenset({"timestamp", "process", "level", "event"})
 _ROUTINE: Final = "association."
 """Events of single associations, of which there are too many to read; not those that went wrong."""
@@ -73,10 +80,14 @@ def read(log: Path) -> Iterator[Entry]:
     """Yield what a unit's log says, without what is routine. A line without a time goes with that before."""
     where = f"{log.parent.name} {short(log.stem)}"
     at = _BEFORE_ALL
+    said: list[tuple[datetime, str]] = []
     for line in log.read_text("utf-8", "replace").splitlines():
         at = _time(line) or at
-        if what := _worded(line):
-            yield Entry(at, where, what)
+        if what := _worded(line)[:_LINE_CHARACTERS]:
+            said.append((at, what))
+    for what, same in groupby(said, key=itemgetter(1)):
+        (first, _), *others = same
+        yield Entry(first, where, f"{what} ({len(others) + 1} times)" if others else what)
 
 
 def _time(line: str) -> datetime | None:
@@ -90,18 +101,28 @@ def _time(line: str) -> datetime | None:
 
 def _worded(line: str) -> str:
     """Return a line as it is to be read; nothing if it is routine."""
+    if any(noise in line for noise in _NOISE):
+        return ""
     try:
         fields = json.loads(line)
     except ValueError:
-        return line.rstrip()
-    if not isinstance(fields, dict) or "event" not in fields:
-        return line.rstrip()
-    if str(fields["event"]).startswith(_ROUTINE) and fields.get("level") == "info":
-        return ""
-    return _event(fields)
+        return _STAMP.sub("", line.rstrip())
+    match fields:
+        case {"event": event, "level": level}:
+            if str(event).startswith(_ROUTINE) and level == "info":
+                return ""
+            return _event(str(event), str(level), fields)
+        case {"msg": message, "level": level}:  # etcd: the rest tells peers and endpoints by number
+            error = f": {fields['error']}" if "error" in fields else ""
+            return f"{_loud(str(level))}{message}{error}"
+        case _:
+            return line.rstrip()
 
 
-def _event(fields: dict[str, Any]) -> str:
-    level = "" if fields.get("level") == "info" else f"{str(fields.get('level')).upper()} "
+def _event(event: str, level: str, fields: dict[str, Any]) -> str:
     rest = " ".join(f"{key}={value}" for key, value in fields.items() if key not in _OURS)
-    return f"{level}{fields['event']} {rest}".rstrip()
+    return f"{_loud(level)}{event} {rest}".rstrip()
+
+
+def _loud(level: str) -> str:
+    return "" if level == "info" else f"{level.upper()} "

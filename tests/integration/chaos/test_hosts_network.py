@@ -122,6 +122,11 @@ async def test_a_slow_link_is_slow_until_it_is_not(network: Network) -> None:
     network.slow_down("two", 500_000)
     assert "tbf" in network["two"].run("tc", "qdisc", "show", "dev", INTERFACE)
     assert await arrives(network, "one", "two")
+    assert network.held_back("two") == 0
+    with network["two"].entered(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        for _ in range(64):
+            sender.sendto(bytes(1024), (ADDRESSES["one"], 9))
+    assert network.held_back("two") > 0
     network.speed_up("two")
     network.speed_up("two")
     assert "tbf" not in network["two"].run("tc", "qdisc", "show", "dev", INTERFACE)

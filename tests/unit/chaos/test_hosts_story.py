@@ -6,7 +6,8 @@ from pathlib import Path
 from chaos.hosts.story import Entry, Journal, read, told
 
 ATRIA = '{"process": "lb1", "event": "%s", "token": 7, "level": "%s", "timestamp": "2026-03-01T10:00:0%sZ"}'
-ETCD = '{"level":"warn","ts":"2026-03-01T11:00:02.500+0100","msg":"lost leader"}'
+ETCD = '{"level":"warn","ts":"2026-03-01T11:00:02.500+0100","msg":"lost leader","peer":"c0b1","error":"EOF"}'
+SLOW = '{"level":"warn","ts":"2026-03-01T11:00:02.600+0100","msg":"apply request took too long"}'
 POSTGRESQL = "2026-03-01 10:00:03.123 UTC [17] FATAL:  no more"
 
 
@@ -28,8 +29,8 @@ def test_what_is_done_and_what_all_logs_say_is_one_row(tmp_path: Path) -> None:
     done = Entry(at(1), "the network", "lb2 is unplugged")
     assert [line.split(maxsplit=1)[1] for line in told([done], tmp_path)] == [
         "the network            lb2 is unplugged",
-        f"s1 etcd                {ETCD}",
-        f"s1 postgresql          {POSTGRESQL}",
+        "s1 etcd                WARN lost leader: EOF",
+        "s1 postgresql          FATAL:  no more",
         "lb1 balancer           leader.took token=7",
     ]
     assert len(told([done], tmp_path, since=at(3))) == 2
@@ -52,6 +53,15 @@ def test_a_line_without_a_time_goes_with_the_one_before(tmp_path: Path) -> None:
         tmp_path, "s1", "atria-upkeep.service", ATRIA % ("x.failed", "error", "1.0"), "Traceback", "  at x"
     )
     assert [(entry.at, entry.what) for entry in read(file)][1:] == [(at(1), "Traceback"), (at(1), "  at x")]
+
+
+def test_what_is_said_again_and_again_is_one_line(tmp_path: Path) -> None:
+    file = log(tmp_path, "s1", "etcd.service", ETCD, ETCD, SLOW, ETCD, "other", ETCD)
+    assert [entry.what for entry in read(file)] == [
+        "WARN lost leader: EOF (3 times)",
+        "other",
+        "WARN lost leader: EOF",
+    ]
 
 
 def test_a_journal_says_when_and_where() -> None:
