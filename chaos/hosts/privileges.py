@@ -26,18 +26,20 @@ class Privileges:
         """Return the command that becomes so and then runs another (setpriv(1)). To be run as root.
 
         The kernel forgets when the user changes that the process is to die with its parent: it is told again.
+        Root is left as it is: nothing of Atria runs as root but where nobody else can read the program, and
+        there root without capabilities may not read it either.
         """
-        options: list[str] = []
-        if self.user != _ROOT:
-            group = pwd.getpwnam(self.user).pw_gid
-            options += [f"--reuid={self.user}", f"--regid={group}", "--init-groups", "--pdeathsig=KILL"]
+        if self.user == _ROOT:
+            return command
+        group = pwd.getpwnam(self.user).pw_gid
+        options = [f"--reuid={self.user}", f"--regid={group}", "--init-groups", "--pdeathsig=KILL"]
         if self.bounding is not None:
             options.append(f"--bounding-set={_only(self.bounding)}")
         if self.ambient:
             options += [f"--inh-caps={_only(self.ambient)}", f"--ambient-caps={_only(self.ambient)}"]
         if self.no_new:
             options.append("--no-new-privs")
-        return ("setpriv", *options, "--", *command) if options else command
+        return ("setpriv", *options, "--", *command)
 
 
 def _only(capabilities: frozenset[str]) -> str:

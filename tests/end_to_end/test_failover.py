@@ -92,7 +92,7 @@ async def test_a_cluster_that_was_all_off_takes_stores_without_etcd(running: Run
         running.network.plug_in(host.name)
         await host.start(lambda name: name != units.ETCD)
     await running.until_led()
-    await running.until(lambda: stores(running), "a store, by workers that are where they were", 30)
+    await running.until(lambda: stores(running), "a store, by workers that are where they were")
     await asyncio.gather(*(host.start() for host in running.hosts.values()))
     await running.until(lambda: etcd_works(running), "etcd with a quorum")
 

@@ -87,4 +87,4 @@ async def a_worker_starts_without_etcd(running: Running) -> None:
     async def is_ready() -> bool:
         return worker.log_file.read_text().count("worker.ready") > before
 
-    await running.until(is_ready, "a worker without etcd", 20)
+    await running.until(is_ready, "a worker without etcd")

@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.hosts, pytest.mark.asyncio(loop_scope="session"), pyte
 
 ASSOCIATIONS_S = (2.0, 2.3, 2.6, 2.9, 3.2, 3.5)
 """How long each of those lasts that are sent side by side: some of a worker go on when its turn comes."""
-PAUSE_S = 0.2
+PAUSE_S = 0.3
 PATIENCE_S = 15.0
 """How long a new association may take while processes start on cores that all hosts share."""
 

@@ -45,7 +45,10 @@ def test_an_instance_is_read_from_its_template(tmp_path: Path) -> None:
 def test_a_unit_that_says_nothing_runs_as_root_and_may_everything(tmp_path: Path) -> None:
     (tmp_path / "plain.service").write_text("[Service]\nExecStart=/bin/true\nRestartSec=1\n")
     assert unit.read(tmp_path, "plain.service").privileges == Privileges()
-    assert Privileges().command("/bin/true") == ("/bin/true",)
+
+
+def test_root_is_left_as_it_is() -> None:
+    assert Privileges(bounding=frozenset(), no_new=True).command("/bin/true") == ("/bin/true",)
 
 
 def test_an_empty_bounding_set_leaves_no_capability(tmp_path: Path) -> None:
