@@ -198,6 +198,8 @@ def test_the_units_start_what_the_host_is_for(tmp_path: Path) -> None:
     balancer = (out / "lb1" / "systemd" / "atria-balancer.service").read_text()
     assert "AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW CAP_NET_BIND_SERVICE\n" in balancer
     assert "AmbientCapabilities" not in worker
+    assert "CapabilityBoundingSet=\n" in worker
+    assert "ProtectKernelTunables=yes\n" in balancer
 
 
 def test_systemd_waits_longer_than_associations_may_go_on(tmp_path: Path) -> None:
