@@ -13,7 +13,7 @@ from chaos.hosts.sender import Sent, send_throughout
 
 pytestmark = [pytest.mark.hosts, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(180)]
 
-BITS_PER_S = 2_000_000
+BITS_PER_S = 4_000_000
 """Less than what is sent meanwhile: the link is full."""
 SENDING_S = 8.0
 PATIENCE_S = 15.0
