@@ -80,7 +80,7 @@ class Leadership:
         self._beat_s = beat_s = lease_s / BEATS
         self._now = now = asyncio.get_running_loop().time
         memory = remembered.recall(outside.notebook)
-        self._stance = stance = Stance(name, lease_s=lease_s, now=now(), grace_s=max(lease_s, memory.lease_s))
+        self._stance = stance = Stance(name, lease_s=lease_s, now=now(), kept_s=memory.lease_s)
         self._remembered = memory.known
         if memory.known is not None:
             stance.learn(memory.known)
@@ -119,7 +119,7 @@ class Leadership:
             tenure=tenure,
             view=view,
             notebook=outside.notebook,
-            written=memory.known,
+            written=memory,
             store=store,
             lease_s=lease_s,
             beat_s=beat_s,

@@ -12,6 +12,7 @@ import structlog
 from balancer.leadership import remembered
 from balancer.leadership.interfaces import Notebook
 from balancer.leadership.known import Known
+from balancer.leadership.remembered import Remembered
 from balancer.leadership.stance import Role, Stance
 from balancer.leadership.tenure import Tenure
 from balancer.leadership.view import View
@@ -28,7 +29,7 @@ class Listing:
     stance, tenure, view
         Of this balancer.
     notebook : Notebook
-    written : Known or None
+    written : Remembered
         What the notebook says.
     store : asyncio.Lock
         Held by who changes something in the store.
@@ -44,7 +45,7 @@ class Listing:
         tenure: Tenure,
         view: View,
         notebook: Notebook,
-        written: Known | None,
+        written: Remembered,
         store: asyncio.Lock,
         lease_s: float,
         beat_s: float,
@@ -78,7 +79,7 @@ class Listing:
             self._stance.known = known.adding(self._view.members)
         await self._write_down()
         async with self._store:
-            if self._adds and self._written == self._stance.known and self._known().pending:
+            if self._adds and self._written.known == self._stance.known and self._known().pending:
                 await self._write(self._known())
 
     @property
@@ -107,9 +108,11 @@ class Listing:
 
     async def _write_down(self) -> None:
         known = self._stance.known
-        if known is not None and known != self._written:
-            await asyncio.to_thread(remembered.remember, self._notebook, known, self._lease_s)
-            self._written = known
+        if known is None or (now := Remembered(known, self._lease_s)) == self._written:
+            return
+        await asyncio.to_thread(remembered.remember, self._notebook, known, self._lease_s)
+        self._written = now
+        self._stance.kept_s = self._lease_s
 
     def _note(self, fault: str | None) -> None:
         if fault is not None and fault != self._fault:

@@ -22,7 +22,8 @@ them promised not to take it for `lease_s` from when they were asked. At no mome
     refuses who knows less than it does (an older revision, or not a pending name). If it has lost its disk
     it knows no list, and promises nothing until it has read the store's.
 5.  *A process that begins anew* has forgotten what it promised. It promises nothing and asks for nothing
-    until the longest promise is over (`STARTING`), unless it knew of nobody then to promise it to.
+    until the longest promise is over (`STARTING`), unless it knew of nobody then to promise it to. How long
+    that may be it has written down before the first, for settings may have changed (`kept_s`).
 6.  *Who renews* is promised to by those that have just begun, too, or have promised to another: when its
     answers are there it has held throughout (else they do not count), and by 3 nobody else's asking can have
     ended well meanwhile, for it needs the promise of this holder.
@@ -91,8 +92,8 @@ class Stance:
     lease_s : float
         How long what it promises holds, and what it is promised.
     now : float
-    grace_s : float
-        How long a promise that it may have given before it began can last.
+    kept_s : float
+        How long what it promised before it began holds, as it has written down.
 
     Attributes
     ----------
@@ -103,16 +104,19 @@ class Stance:
         What it promised last, over or not.
     known : Known or None
         The list of balancers, if it knows one.
+    kept_s : float
+        What will be known after its end of how long its promises hold.
     """
 
-    def __init__(self, name: str, *, lease_s: float, now: float, grace_s: float) -> None:
+    def __init__(self, name: str, *, lease_s: float, now: float, kept_s: float) -> None:
         self.name = name
         self.role = Role.STARTING
         self.until = 0.0
         self.promise: Promise | None = None
         self.known: Known | None = None
         self._lease_s = lease_s
-        self._starts_at = now + grace_s
+        self.kept_s = kept_s
+        self._starts_at = now + max(lease_s, kept_s)
         self._prepared: Promise | None = None
         self._round: Round | None = None
 
@@ -245,7 +249,7 @@ class Stance:
         if wish.known.revision < self.known.revision:
             return Reply(False, "knows a later list of balancers", self.known)
         self.learn(wish.known)
-        if why := self._refusal(wish, now):
+        if why := self._differs(wish) or self._hinders(wish, now):
             return Reply(False, why)
         if reaches_store and not wish.holds and self.hindrance(now) is None:
             return Reply(False, "reaches the store, which can elect it")
@@ -292,15 +296,21 @@ class Stance:
             self._move(Role.LEADING)
         return self.holds(now)
 
-    def _refusal(self, wish: Wish, now: float) -> str | None:
-        """Tell why not to promise; the cases are those of the proof above."""
+    def _differs(self, wish: Wish) -> str | None:
+        """Tell in what lease or list differ from those of who asks: by then nothing can be promised."""
         assert self.known is not None
         if wish.lease_s > self._lease_s:
             return f"promises for {self._lease_s:g} s only: let service.lease_s be the same everywhere"
+        if self.kept_s < self._lease_s:
+            return f"has not written down yet that it promises for {self._lease_s:g} s"
         if self.name not in wish.known.everyone or wish.name not in wish.known.links:
             return "is in another list of balancers"
         if added := self.known.pending.keys() - wish.known.everyone.keys():
             return f"knows of a balancer that is being added: {', '.join(sorted(added))}"
+        return None
+
+    def _hinders(self, wish: Wish, now: float) -> str | None:
+        """Tell what it does, or has promised, that does not go with a promise; see the proof above."""
         if self.role in HOLDERS or self.role is Role.CAMPAIGNING:
             return f"is {self.role.value}"
         if self.role is Role.PREPARED and self._prepared is not None and self._prepared.to != wish.name:

@@ -57,7 +57,7 @@ def a_taker(
 ) -> tuple[Stance, Tenure, HandOver]:
     """Return `lb1`, which is ready to stand by, and its parts."""
     now = asyncio.get_running_loop().time
-    stance = Stance("lb1", lease_s=LEASE_S, now=now() - 100, grace_s=LEASE_S)
+    stance = Stance("lb1", lease_s=LEASE_S, now=now() - 100, kept_s=LEASE_S)
     stance.learn(LISTED)
     stance.settle(now())
     tenure = Tenure(store, "lb1", LEASE_S)

@@ -10,7 +10,7 @@ from random import Random
 from balancer.address.absent import NoAddress, NoDetour
 from balancer.leadership.known import KEY, Known
 from balancer.leadership.leadership import Leadership, Outside
-from balancer.leadership.remembered import recall, remember
+from balancer.leadership.remembered import Remembered, recall, remember
 from cluster.coordination.memory import MemoryCoordination
 from cluster.coordination.registry import Announcement, Kind, Member
 from tests.waiting import soon
@@ -93,6 +93,22 @@ async def test_one_that_was_about_to_be_added_by_a_former_term_is_not_counted_fo
             while recall(disk).known != Known({"lb1": None}, revision):  # noqa: ASYNC110  nor does a disk
                 await asyncio.sleep(0.01)
         assert leader.status()["balancers"] == {"lb1": None}
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+
+
+async def test_another_lease_is_written_down_although_the_list_is_the_same() -> None:
+    """What was promised for so long holds also when the next process has a shorter one."""
+    store, disk = MemoryCoordination(), Disk()
+    disk.goes_on.set()
+    known = Known({"lb1": None, "lb2": None}, await store.put(KEY, b'{"lb1": null, "lb2": null}'))
+    remember(disk, known, LEASE_S / 2)
+    running = asyncio.create_task(leadership(store, disk).run())
+    try:
+        async with asyncio.timeout(10):
+            while recall(disk) != Remembered(known, LEASE_S):  # noqa: ASYNC110  nor does a disk
+                await asyncio.sleep(0.01)
     finally:
         running.cancel()
         await asyncio.wait([running])

@@ -15,7 +15,7 @@ LISTED = Known({name: Address(name, 1) for name in ("lb1", "lb2", "lb3")}, 10)
 
 def standby(name: str = "lb1", known: Known | None = LISTED) -> Stance:
     """A balancer that began long ago, at -100; now it is 0."""
-    stance = Stance(name, lease_s=LEASE_S, now=-100.0, grace_s=LEASE_S)
+    stance = Stance(name, lease_s=LEASE_S, now=-100.0, kept_s=LEASE_S)
     if known is not None:
         stance.learn(known)
     stance.settle(0.0)
@@ -112,13 +112,23 @@ def test_who_can_be_elected_by_the_store_promises_only_to_who_holds() -> None:
 
 
 def test_a_process_that_begins_anew_waits_until_what_it_promised_is_over() -> None:
-    stance = Stance("lb1", lease_s=LEASE_S, now=0.0, grace_s=LEASE_S)
+    stance = Stance("lb1", lease_s=LEASE_S, now=0.0, kept_s=LEASE_S)
     stance.learn(LISTED)
     assert not stance.asked(wish(), 2.9).promised
     assert stance.hindrance(2.9) == "is starting"
     assert stance.asked(wish(holds=True), 2.9).promised  # it holds now: nobody else can by an old promise
-    stance = Stance("lb1", lease_s=LEASE_S, now=0.0, grace_s=LEASE_S)
+    stance = Stance("lb1", lease_s=LEASE_S, now=0.0, kept_s=LEASE_S)
     assert stance.hindrance(3.0) is None
+
+
+def test_what_is_promised_is_written_down_before_for_the_next_process_may_have_a_shorter_lease() -> None:
+    stance = Stance("lb1", lease_s=LEASE_S, now=-100.0, kept_s=LEASE_S - 1)
+    stance.learn(LISTED)
+    assert "has not written down yet" in stance.asked(wish(holds=True), 0.0).why
+    stance.kept_s = LEASE_S
+    assert stance.asked(wish(holds=True), 0.0).promised
+    shorter = Stance("lb1", lease_s=LEASE_S - 1, now=0.0, kept_s=LEASE_S)
+    assert shorter.hindrance(LEASE_S - 0.1) == "is starting"
 
 
 def test_a_right_is_counted_from_before_the_others_were_asked() -> None:
