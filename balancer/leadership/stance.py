@@ -251,7 +251,7 @@ class Stance:
         self.learn(wish.known)
         if why := self._differs(wish) or self._hinders(wish, now):
             return Reply(False, why)
-        if reaches_store and not wish.holds and self.hindrance(now) is None:
+        if reaches_store and not wish.holds and self.role is Role.STANDBY and self.name in self.known.links:
             return Reply(False, "reaches the store, which can elect it")
         if self.role is Role.ASKING or (self.role is Role.PREPARED and not wish.holds):
             self._move(Role.STANDBY)

@@ -108,7 +108,11 @@ def test_who_can_be_elected_by_the_store_promises_only_to_who_holds() -> None:
     stance = standby()
     assert not stance.asked(wish("lb2"), 0.0, reaches_store=True).promised
     assert stance.asked(wish("lb2", holds=True), 0.0, reaches_store=True).promised
+    assert not stance.asked(wish("lb2"), 1.0, reaches_store=True).promised  # nor again to the same
     assert standby().asked(wish("lb2"), 0.0).promised
+    adding = Known({"lb2": None}, 10, pending={"lb1": None})
+    cannot_be_elected = standby("lb1", adding)
+    assert cannot_be_elected.asked(wish("lb2", known=adding), 0.0, reaches_store=True).promised
 
 
 def test_a_process_that_begins_anew_waits_until_what_it_promised_is_over() -> None:
