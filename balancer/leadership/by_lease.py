@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 import structlog
 
-from balancer.leadership.hand_over import HandOver
-from balancer.leadership.seat import Seat
-from balancer.leadership.stance import RENEWERS, Role, Stance
-from balancer.leadership.tenure import Tenure
-from balancer.leadership.view import View
+from balancer.leadership.parts import Parts
+from balancer.leadership.stance import RENEWERS, Role
+from balancer.leadership.taking import Taking
 from cluster.coordination.protocol import Conflict, CoordinationUnavailable, LeaseLost
 
 log = structlog.get_logger()
@@ -22,43 +19,18 @@ class ByLease:
 
     Parameters
     ----------
-    name : str
-    stance, tenure, seat, view
-        Of this balancer.
-    hand_over : HandOver
-    store : asyncio.Lock
-        Held by who changes something in the store.
-    lease_s : float
-    beat_s : float
-        How often a lease is renewed.
-    now : callable
-        The loop's clock, in seconds.
+    parts : Parts
+    taking : Taking
     """
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        stance: Stance,
-        tenure: Tenure,
-        seat: Seat,
-        view: View,
-        hand_over: HandOver,
-        store: asyncio.Lock,
-        lease_s: float,
-        beat_s: float,
-        now: Callable[[], float],
-    ) -> None:
-        self._name = name
-        self._stance = stance
-        self._tenure = tenure
-        self._seat = seat
-        self._view = view
-        self._hand_over = hand_over
-        self._store = store
-        self._lease_s = lease_s
-        self._beat_s = beat_s
-        self._now = now
+    def __init__(self, parts: Parts, taking: Taking) -> None:
+        self._name = parts.name
+        self._stance, self._tenure, self._seat = parts.stance, parts.tenure, parts.seat
+        self._view = parts.view
+        self._store = parts.store
+        self._lease_s, self._beat_s = parts.lease_s, parts.beat_s
+        self._now = parts.now
+        self._taking = taking
         self._fault: str | None = None
 
     async def run(self) -> None:
@@ -90,7 +62,7 @@ class ByLease:
         self._stance.settle(now)
         role = self._stance.role
         if role is Role.PREPARED:
-            await self._hand_over.wait(self._view.leader)
+            await self._taking.wait(self._view.leader)
         elif role in RENEWERS and self._tenure.term is not None:
             await self._renew()
         elif role is Role.STANDBY and self._tenure.lease is not None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from random import Random
+from typing import Final
 
 import structlog
 
+from balancer.leadership.parts import Parts
 from balancer.leadership.rounds import Rounds
-from balancer.leadership.seat import Seat
-from balancer.leadership.stance import RENEWERS, Stance
-from balancer.leadership.view import View
+from balancer.leadership.stance import RENEWERS
 
 log = structlog.get_logger()
+
+PATIENCE: Final = 1 / 12
+"""Of a lease: how late a renewal by the store may be before the other balancers are asked."""
 
 
 class ByPromises:
@@ -21,46 +23,22 @@ class ByPromises:
 
     Parameters
     ----------
-    stance, seat, view
-        Of this balancer.
+    parts : Parts
     rounds : Rounds
-    lease_s : float
-    beat_s : float
-        How often a lease is renewed.
-    patience_s : float
-        How late a renewal by the store may be before the others are asked.
     cold_start_s : float
         How long the store may be away before a balancer that holds nothing asks.
     random : Random
         Source of pauses.
-    now : callable
-        The loop's clock, in seconds.
     """
 
-    def __init__(
-        self,
-        *,
-        stance: Stance,
-        seat: Seat,
-        view: View,
-        rounds: Rounds,
-        lease_s: float,
-        beat_s: float,
-        patience_s: float,
-        cold_start_s: float,
-        random: Random,
-        now: Callable[[], float],
-    ) -> None:
-        self._stance = stance
-        self._seat = seat
-        self._view = view
+    def __init__(self, parts: Parts, rounds: Rounds, *, cold_start_s: float, random: Random) -> None:
+        self._stance, self._seat, self._view = parts.stance, parts.seat, parts.view
         self._rounds = rounds
-        self._lease_s = lease_s
-        self._beat_s = beat_s
-        self._slack_s = lease_s - beat_s - patience_s
+        self._lease_s, self._beat_s = parts.lease_s, parts.beat_s
+        self._slack_s = parts.lease_s - parts.beat_s - PATIENCE * parts.lease_s
         self._cold_start_s = cold_start_s
         self._random = random
-        self._now = now
+        self._now = parts.now
         self._told: dict[str, str] | None = None
 
     async def run(self) -> None:

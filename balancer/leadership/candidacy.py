@@ -11,7 +11,8 @@ import structlog
 
 from balancer.address import kernel_address, kernel_detour
 from balancer.leadership.certificates import link_certificates
-from balancer.leadership.leadership import Leadership, Outside
+from balancer.leadership.interfaces import Outside
+from balancer.leadership.leadership import Leadership
 from balancer.leadership.link import LinkPeers, LinkServer
 from balancer.leadership.remembered import FileNotebook
 from cluster.coordination.protocol import Coordination

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-from cluster.coordination.registry import Address
+from cluster.coordination.protocol import Coordination
+from cluster.coordination.registry import Address, Registry
 from cluster.proxy_protocol import Endpoint, IPAddress
 
 Handler = Callable[[str, Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
@@ -92,3 +94,18 @@ class Notebook(Protocol):
         ------
         OSError
         """
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What a balancer's leadership works with."""
+
+    coordination: Coordination
+    registry: Registry
+    notebook: Notebook
+    address: ServiceAddress
+    detour: Detour
+    peers: Peers | None
+    """None without a link: then it leads by lease only."""
+    flows: Callable[[], Collection[Endpoint]]
+    """The clients whose connections came in by the service address and are served here."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from random import Random
 from typing import Any, Final
 
@@ -13,46 +12,26 @@ import structlog
 from balancer.leadership import metrics, orders, remembered
 from balancer.leadership.by_lease import ByLease
 from balancer.leadership.by_promises import ByPromises
-from balancer.leadership.hand_over import HandOver
-from balancer.leadership.interfaces import Detour, Handler, Notebook, Peers, ServiceAddress
+from balancer.leadership.former_flows import FormerFlows
+from balancer.leadership.giving import Giving
+from balancer.leadership.interfaces import Handler, Outside
 from balancer.leadership.known import KEY, Known, encode_links
 from balancer.leadership.listing import Listing
+from balancer.leadership.parts import Parts
 from balancer.leadership.promises import Wish
 from balancer.leadership.rounds import Rounds
 from balancer.leadership.seat import Seat
 from balancer.leadership.stance import RENEWERS, Role, Stance
+from balancer.leadership.taking import Taking
 from balancer.leadership.tenure import ELECTION, Tenure
 from balancer.leadership.view import View
 from cluster.coordination.following import follow, sightings
-from cluster.coordination.protocol import Coordination, CoordinationUnavailable, Snapshot
-from cluster.coordination.registry import Registry
-from cluster.proxy_protocol import Endpoint
+from cluster.coordination.protocol import CoordinationUnavailable, Snapshot
 
 log = structlog.get_logger()
 
-BEATS: Final = 6
-"""Renewals in one lease. The kernel counts whole seconds: of a lease of 3 s that was renewed a moment ago it
-grants 2. With three beats a store that takes a second to answer would cost the address."""
-PATIENCE: Final = 1 / 12
-"""Of a lease: how late a renewal by the store may be before the other balancers are asked."""
-
 RETIRING: Final = 2
 """Leases in which one that ends looks for somebody to lead: what hinders another is over after one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outside:
-    """What a balancer's leadership works with."""
-
-    coordination: Coordination
-    registry: Registry
-    notebook: Notebook
-    address: ServiceAddress
-    detour: Detour
-    peers: Peers | None
-    """None without a link: then it leads by lease only."""
-    flows: Callable[[], Collection[Endpoint]]
-    """The clients whose connections came in by the service address and are served here."""
 
 
 class Leadership:
@@ -74,68 +53,35 @@ class Leadership:
     def __init__(
         self, name: str, outside: Outside, *, lease_s: float, cold_start_s: float, random: Random
     ) -> None:
-        self._name = name
-        self._outside = outside
-        self._lease_s = lease_s
-        self._beat_s = beat_s = lease_s / BEATS
-        self._now = now = asyncio.get_running_loop().time
+        now = asyncio.get_running_loop().time
         memory = remembered.recall(outside.notebook)
-        self._stance = stance = Stance(name, lease_s=lease_s, now=now(), kept_s=memory.lease_s)
-        self._remembered = memory.known
+        stance = Stance(name, lease_s=lease_s, now=now(), kept_s=memory.lease_s)
         if memory.known is not None:
             stance.learn(memory.known)
-        self._view = view = View(away_since=now())
+        parts = Parts(
+            name=name,
+            outside=outside,
+            lease_s=lease_s,
+            now=now,
+            stance=stance,
+            tenure=Tenure(outside.coordination, name, lease_s),
+            seat=Seat(stance, outside.address, now),
+            view=View(away_since=now()),
+            store=asyncio.Lock(),
+        )
+        metrics.expose(stance, parts.view, now)
         self._leader_seen = metrics.LeaderSeen()
-        metrics.expose(stance, view, now)
-        self._tenure = tenure = Tenure(outside.coordination, name, lease_s)
-        self._seat = seat = Seat(stance, outside.address, now)
-        self._rounds = Rounds(stance, outside.peers, answer_timeout_s=beat_s, now=now)
-        store = asyncio.Lock()
-        self._hand_over = HandOver(
-            stance,
-            tenure,
-            seat,
-            peers=outside.peers,
-            detour=outside.detour,
-            flows=outside.flows,
-            now=now,
-            store=store,
-            lease_s=lease_s,
-        )
-        self._by_lease = ByLease(
-            name,
-            stance=stance,
-            tenure=tenure,
-            seat=seat,
-            view=view,
-            hand_over=self._hand_over,
-            store=store,
-            lease_s=lease_s,
-            beat_s=beat_s,
-            now=now,
-        )
-        self._listing = Listing(
-            stance=stance,
-            tenure=tenure,
-            view=view,
-            notebook=outside.notebook,
-            written=memory,
-            store=store,
-            lease_s=lease_s,
-            beat_s=beat_s,
-        )
-        self._by_promises = ByPromises(
-            stance=stance,
-            seat=seat,
-            view=view,
-            rounds=self._rounds,
-            lease_s=lease_s,
-            beat_s=beat_s,
-            patience_s=PATIENCE * lease_s,
-            cold_start_s=cold_start_s,
-            random=random,
-            now=now,
-        )
+        self._remembered = memory.known
+        self._parts = parts
+        self._name, self._outside, self._now = name, outside, now
+        self._stance, self._tenure, self._seat, self._view = stance, parts.tenure, parts.seat, parts.view
+        self._former = FormerFlows(parts)
+        self._giving = Giving(parts, self._former)
+        self._taking = Taking(parts, self._former)
+        self._by_lease = ByLease(parts, self._taking)
+        self._listing = Listing(parts, memory)
+        self._rounds = Rounds(stance, outside.peers, answer_timeout_s=parts.beat_s, now=now)
+        self._by_promises = ByPromises(parts, self._rounds, cold_start_s=cold_start_s, random=random)
 
     async def run(self) -> None:
         """Lead or stand by until cancelled; then hold nothing any more."""
@@ -146,21 +92,21 @@ class Leadership:
                     self._by_lease.run(),
                     self._by_promises.run(),
                     self._listing.run(),
-                    self._hand_over.watch_flows(),
+                    self._former.watch(),
                     self._follow_leader(),
                     self._follow_list(),
                     self._follow_members(),
                     orders.follow(
                         self._outside.coordination,
                         self.hand_over,
-                        self._beat_s,
+                        self._parts.beat_s,
                         lambda: self._seat.is_held,
                     ),
                 ):
                     tasks.create_task(work)
         finally:
             gone = await self._seat.close()
-            await self._hand_over.end_detour()
+            await self._former.end_detour()
             await self._end_tenure(gone)
 
     async def retire(self) -> None:
@@ -169,14 +115,14 @@ class Leadership:
         One that has just begun, or has promised something, can lead within a lease: it is waited for.
         """
         self._view.retiring = True
-        ends_at = self._now() + RETIRING * self._lease_s
+        ends_at = self._now() + RETIRING * self._parts.lease_s
         while self._stance.role in RENEWERS and (others := self._others()):
             for name in others:
-                if await self._hand_over.give(name) is None:
+                if await self._giving.give(name) is None:
                     return
             if self._now() >= ends_at:
                 return
-            await asyncio.sleep(self._beat_s)
+            await asyncio.sleep(self._parts.beat_s)
 
     async def hand_over(self, to: str | None) -> str | None:
         """Let another lead, as an operator asks of a leader; None leaves it to the leader who.
@@ -194,7 +140,7 @@ class Leadership:
             return "there is no other balancer"
         refusals = []
         for name in [to] if to is not None else others:
-            why = await self._hand_over.reason_to_wait(name) or await self._hand_over.give(name)
+            why = await self._former.reason_to_wait(name) or await self._giving.give(name)
             if why is None:
                 return None
             refusals.append(why)
@@ -213,10 +159,10 @@ class Leadership:
         """Return who answers what over the link."""
         return {
             "promise": self._promise,
-            "prepare": self._prepare,
-            "take": self._hand_over.take,
-            "abandon": self._hand_over.abandon,
-            "parked": self._hand_over.parked,
+            "prepare": self._taking.prepare,
+            "take": self._taking.take,
+            "abandon": self._taking.abandon,
+            "parked": self._former.parked,
         }
 
     def status(self) -> dict[str, object]:
@@ -234,8 +180,8 @@ class Leadership:
             "promised_to": self._stance.promised_to(now),
             "refusals": self._rounds.refusals,
             "address_fault": self._seat.fault,
-            "parked_flows": len(self._outside.flows()) if self._seat.is_parked else 0,
-            "detour_to": self._hand_over.detour_to,
+            "parked_flows": self._former.parked_flows,
+            "detour_to": self._former.detour_to,
             "store_away": self._view.away_since is not None,
             "balancers": encode_links(known.everyone) if known is not None else {},
         }
@@ -243,11 +189,11 @@ class Leadership:
     def _others(self) -> list[str]:
         """Return who else is there: first a former leader whose flows still run."""
         others = self._view.members.keys() - {self._name}
-        return sorted(others, key=lambda name: (name != self._hand_over.detour_to, name))
+        return sorted(others, key=lambda name: (name != self._former.detour_to, name))
 
     async def _follow_leader(self) -> None:
         coordination = self._outside.coordination
-        async for found in sightings(coordination, ELECTION, longest_pause_s=self._beat_s):
+        async for found in sightings(coordination, ELECTION, longest_pause_s=self._parts.beat_s):
             if found is not None:
                 self._view.away_since = None
             elif self._view.away_since is None:
@@ -269,7 +215,7 @@ class Leadership:
             self._seat.changed()
 
     async def _follow_list(self) -> None:
-        async for found in follow(self._outside.coordination, KEY, longest_pause_s=self._beat_s):
+        async for found in follow(self._outside.coordination, KEY, longest_pause_s=self._parts.beat_s):
             try:
                 if (entry := found.entries.get(KEY)) is not None:
                     self._stance.learn(Known.of_entry(entry))
@@ -305,11 +251,6 @@ class Leadership:
         if reply.promised and before != sender:
             log.info("leadership.promised", to=sender)
         return reply.to_json()
-
-    async def _prepare(self, sender: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
-        if self._view.retiring:
-            return {"why": "is about to end"}
-        return await self._hand_over.prepare(sender, body)
 
     def _leader_name(self) -> str | None:
         if self._view.away_since is not None:

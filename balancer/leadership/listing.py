@@ -10,12 +10,10 @@ import asyncio
 import structlog
 
 from balancer.leadership import remembered
-from balancer.leadership.interfaces import Notebook
 from balancer.leadership.known import Known
+from balancer.leadership.parts import Parts
 from balancer.leadership.remembered import Remembered
-from balancer.leadership.stance import Role, Stance
-from balancer.leadership.tenure import Tenure
-from balancer.leadership.view import View
+from balancer.leadership.stance import Role
 from cluster.coordination.protocol import Conflict, CoordinationUnavailable
 
 log = structlog.get_logger()
@@ -26,38 +24,17 @@ class Listing:
 
     Parameters
     ----------
-    stance, tenure, view
-        Of this balancer.
-    notebook : Notebook
+    parts : Parts
     written : Remembered
         What the notebook says.
-    store : asyncio.Lock
-        Held by who changes something in the store.
-    lease_s : float
-    beat_s : float
-        How often it is looked whether there is something to keep.
     """
 
-    def __init__(
-        self,
-        *,
-        stance: Stance,
-        tenure: Tenure,
-        view: View,
-        notebook: Notebook,
-        written: Remembered,
-        store: asyncio.Lock,
-        lease_s: float,
-        beat_s: float,
-    ) -> None:
-        self._stance = stance
-        self._tenure = tenure
-        self._view = view
-        self._notebook = notebook
+    def __init__(self, parts: Parts, written: Remembered) -> None:
+        self._stance, self._tenure, self._view = parts.stance, parts.tenure, parts.view
+        self._notebook = parts.outside.notebook
+        self._store = parts.store
+        self._lease_s, self._beat_s = parts.lease_s, parts.beat_s
         self._written = written
-        self._store = store
-        self._lease_s = lease_s
-        self._beat_s = beat_s
         self._fault: str | None = None
 
     async def run(self) -> None:

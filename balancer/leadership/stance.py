@@ -47,6 +47,7 @@ from typing import Final
 
 from balancer.leadership.known import Known
 from balancer.leadership.promises import Promise, Reply, Round, Wish
+from cluster.coordination.registry import Address
 
 
 class Role(enum.StrEnum):
@@ -150,6 +151,10 @@ class Stance:
         """
         if self.known is None or known.revision > self.known.revision:
             self.known = known
+
+    def link_of(self, name: str) -> Address | None:
+        """Return where another of the list is asked; None where it is not in the list, or has no link."""
+        return self.known.links.get(name) if self.known is not None else None
 
     def alone(self) -> None:
         """Take note that nobody else can ever have been promised anything: there is no other."""

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from random import Random
 from typing import TYPE_CHECKING, Final
 
-from balancer.leadership.leadership import Leadership, Outside
+from balancer.leadership.interfaces import Outside
+from balancer.leadership.leadership import Leadership
 from cluster.coordination.registry import Address, Announcement, Kind, Member
 from tests.simulation.leadership.kernel import Kernel
 from tests.simulation.leadership.loop import Clock, Life

@@ -8,8 +8,9 @@ from collections.abc import AsyncGenerator
 from random import Random
 
 from balancer.address.absent import NoAddress, NoDetour
+from balancer.leadership.interfaces import Outside
 from balancer.leadership.known import KEY, Known
-from balancer.leadership.leadership import Leadership, Outside
+from balancer.leadership.leadership import Leadership
 from balancer.leadership.remembered import Remembered, recall, remember
 from cluster.coordination.memory import MemoryCoordination
 from cluster.coordination.registry import Announcement, Kind, Member
