@@ -20,6 +20,7 @@ from grpc import StatusCode
 from pyetcd import etcdrpc
 
 from cluster.coordination import etcd_watch
+from cluster.coordination.elections import Elections
 from cluster.coordination.etcd_members import Answer, Attempt, MemberFailed, Members
 from cluster.coordination.protocol import (
     ABSENT,
@@ -98,7 +99,7 @@ class _Outcome:
         return ABSENT if self.entry is None else self.entry.changed
 
 
-class EtcdCoordination:
+class EtcdCoordination(Elections):
     """A `Coordination` on an etcd cluster.
 
     Parameters
@@ -206,17 +207,6 @@ class EtcdCoordination:
         if outcome.done:
             return Term(election, outcome.revision)
         return Term(election, outcome.found) if write.is_done_by(outcome.entry) else None
-
-    async def resign(self, term: Term) -> None:
-        """See `Coordination.resign`."""
-        try:
-            await self.delete(term.election, expected=term.token)
-        except Conflict:
-            return
-
-    async def hand_over(self, term: Term, value: bytes, lease: Lease) -> Term:
-        """See `Coordination.hand_over`."""
-        return Term(term.election, await self.put(term.election, value, lease=lease, expected=term.token))
 
     async def close(self) -> None:
         """See `Coordination.close`."""

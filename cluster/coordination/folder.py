@@ -17,13 +17,12 @@ import secrets
 import time
 from collections.abc import AsyncGenerator
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import structlog
 
 from cluster.coordination import member_json
-from cluster.coordination.registry import Kind, Member, RegistryUnavailable
+from cluster.coordination.registry import Announcement, Kind, Member, RegistryUnavailable
 from cluster.coordination.view import same_process, visible
 
 log = structlog.get_logger()
@@ -119,7 +118,7 @@ class FolderRegistry:
             os.close(file)
 
 
-class FolderAnnouncement:
+class FolderAnnouncement(Announcement):
     """An `Announcement` in a folder."""
 
     def __init__(self, folder: Path, member: Member) -> None:
@@ -161,17 +160,6 @@ class FolderAnnouncement:
             raise RegistryUnavailable(f"{path}: {error.strerror}") from error
         _remove(self._path, self._file)
         self._member, self._path, self._file = member, path, file
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.withdraw()
 
 
 def _is_held(file: int) -> bool:

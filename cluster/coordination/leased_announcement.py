@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import structlog
 
 from cluster.coordination import member_json
 from cluster.coordination.protocol import Coordination, CoordinationUnavailable, Lease, LeaseLost
-from cluster.coordination.registry import Member
+from cluster.coordination.registry import Announcement, Member
 from cluster.coordination.view import same_process
 
 log = structlog.get_logger()
@@ -19,7 +18,7 @@ _RETRY_S: Final = 0.5
 """Between two tries while the store is away."""
 
 
-class LeasedAnnouncement:
+class LeasedAnnouncement(Announcement):
     """An `Announcement` in a `Coordination`.
 
     A task renews the lease; where it was lost, it takes another and enters the process anew. No outage of
@@ -129,14 +128,3 @@ class LeasedAnnouncement:
             self._entered = member
         if self._entered == self._member:
             self._current.set()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.withdraw()

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 from collections.abc import AsyncGenerator, Sequence
 
+from cluster.coordination.elections import Elections
 from cluster.coordination.protocol import (
     ABSENT,
     Change,
@@ -19,7 +20,7 @@ from cluster.coordination.protocol import (
 )
 
 
-class MemoryCoordination:
+class MemoryCoordination(Elections):
     """A `Coordination` that those share who hold the object. Leases run out by the loop's clock."""
 
     def __init__(self) -> None:
@@ -94,15 +95,6 @@ class MemoryCoordination:
             entry = self._entries[election]
             ours = (entry.value, entry.lease) == (value, lease.id)
             return Term(election, entry.changed) if ours else None
-
-    async def resign(self, term: Term) -> None:
-        """See `Coordination.resign`."""
-        if self._changed(term.election) == term.token:
-            self._remove([term.election])
-
-    async def hand_over(self, term: Term, value: bytes, lease: Lease) -> Term:
-        """See `Coordination.hand_over`."""
-        return Term(term.election, await self.put(term.election, value, lease=lease, expected=term.token))
 
     async def close(self) -> None:
         """See `Coordination.close`."""

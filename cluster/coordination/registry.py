@@ -106,14 +106,16 @@ class Announcement(Protocol):
     async def withdraw(self) -> None:
         """Take the entry away. Never raises: what cannot be taken away now ends with the process."""
 
-    async def __aenter__(self) -> Self: ...
+    async def __aenter__(self) -> Self:
+        return self
 
     async def __aexit__(
         self,
         exc_type: type[BaseException] | None,
         exc: BaseException | None,
         traceback: TracebackType | None,
-    ) -> None: ...
+    ) -> None:
+        await self.withdraw()
 
 
 class Registry(Protocol):
