@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tests.simulation.leadership.host import Host
     from tests.simulation.leadership.world import World
 
-PACKETS_S: Final = 0.05
+PACKETS_S: Final = 0.1
 BEGINS_S: Final = 0.5
 """How often, on average, one begins while somebody has the address."""
 STALLS_S: Final = 5.0

@@ -46,6 +46,8 @@ def run(seed: int) -> Outcome:
             await asyncio.sleep(random.expovariate(1 / random.choice((0.3, 2.0, 5.0))))
         watching.cancel()
         held.append(watch.held_s)
+        if world.violations:
+            return world.violations[0]
         for _ in range(2):  # who was told to end before does so first
             for host in world.hosts.values():
                 faults.mend(host)
