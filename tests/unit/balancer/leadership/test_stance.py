@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from balancer.leadership.known import Known
 from balancer.leadership.promises import Reply, Wish
 from balancer.leadership.stance import HOLDERS, MOVES, Role, Stance
@@ -63,20 +61,18 @@ def test_a_term_that_was_won_too_late_does_not_count() -> None:
     assert stance.role is Role.STANDBY
 
 
-@pytest.mark.parametrize("role", sorted(HOLDERS | {Role.CAMPAIGNING}))
-def test_who_holds_or_may_hold_promises_nothing(role: Role) -> None:
-    stance = standby() if role is Role.CAMPAIGNING else leading()
-    if role is Role.CAMPAIGNING:
-        stance.campaign(0.0)
-    elif role is Role.YIELDING:
-        assert stance.give(0.0)
-    elif role is Role.LEADING_BY_PROMISES:
-        asking = stance.ask(0.0)
-        assert asking is not None
-        assert stance.count(asking, all_promise(), 0.0)
-    assert stance.role is role
-    for holds in (False, True):
-        assert not stance.asked(wish(holds=holds), 1.0).promised
+def test_who_holds_or_may_hold_promises_nothing() -> None:
+    candidate, yielding, by_promises = standby(), leading(), leading()
+    candidate.campaign(0.0)
+    assert yielding.give(0.0)
+    asking = by_promises.ask(0.0)
+    assert asking is not None
+    assert by_promises.count(asking, all_promise(), 0.0)
+    those = (candidate, yielding, by_promises, leading())
+    assert {stance.role for stance in those} == HOLDERS | {Role.CAMPAIGNING}
+    for stance in those:
+        assert not stance.asked(wish(holds=False), 1.0).promised
+        assert not stance.asked(wish(holds=True), 1.0).promised
 
 
 def test_who_has_promised_asks_for_nothing_until_it_is_over() -> None:
