@@ -33,9 +33,8 @@ MUTATIONS: Final = {
     ),
     "an older list replaces a later one": ("known.revision > self.known.revision", "True"),
     "a renewal that came too late counts": (
-        "        self.settle(now)\n"
-        "        if self.role not in RENEWERS:\n            return False\n        self._hold",
-        "        if self.role not in RENEWERS:\n            return False\n        self._hold",
+        "settle(now)\n        if self.role not in RENEWERS:\n            return False\n        self._hold",
+        "promised_to(now)\n        if self.role not in RENEWERS:\n            return False\n        self._hold",
     ),
     "a lost lease does not let go": (
         "        if self.role is Role.LEADING:\n            self._move",
@@ -125,7 +124,7 @@ def _module(original: ModuleType, change: Callable[[str], str] = str) -> ModuleT
     assert original.__file__ is not None
     made = ModuleType(original.__name__)
     code = compile(change(Path(original.__file__).read_text("utf-8")), original.__file__, "exec")
-    exec(code, made.__dict__)  # noqa: S102  it is our own
+    exec(code, made.__dict__)
     return made
 
 
