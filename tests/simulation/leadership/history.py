@@ -34,6 +34,7 @@ def run(seed: int) -> Outcome:
 
     async def body(world: World) -> str:
         random = Random(f"{seed} nemesis")
+        among = faults.some(random)
         watch = Watch(world, LONGEST_LEASE_S if world.leases_differ else LEASE_S)
         watching = world.spawn(watch.run())
         world.spawn(world.flows.run(Random(f"{seed} clients")))
@@ -42,7 +43,7 @@ def run(seed: int) -> Outcome:
             await asyncio.sleep(random.choice((0, 0, 1, 6)))
         ends_at = world.now_s + FAULTS_S
         while world.now_s < ends_at and not world.violations:
-            faults.happen(world, random)
+            faults.happen(world, random, among)
             await asyncio.sleep(random.expovariate(1 / random.choice((0.3, 2.0, 5.0))))
         watching.cancel()
         held.append(watch.held_s)

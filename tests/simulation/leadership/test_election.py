@@ -34,22 +34,69 @@ def test_a_seed_is_one_history() -> None:
     assert run(7) == run(7)
 
 
+async def settle(world: World) -> str:
+    """Start all, wait until all are in the list, and return who leads."""
+    for host in world.hosts.values():
+        host.start()
+    await asyncio.sleep(5 * LEASE_S)
+    (leader,) = world.holders()
+    return leader
+
+
+async def failover_s(world: World, leader: str) -> float:
+    """Kill the leader, and return how long it took until another has the address."""
+    world.hosts[leader].kill()
+    killed_at = world.now_s
+    while world.holders() in ([leader], []):  # noqa: ASYNC110  a clock of its own
+        await asyncio.sleep(0.01)
+    return world.now_s - killed_at
+
+
 def test_when_the_leader_is_killed_another_has_the_address_within_a_lease() -> None:
     """Beyond the lease: news of its end, and the questions of a campaign (lease, term, list)."""
 
     async def body(world: World) -> str:
-        for host in world.hosts.values():
-            host.start()
-        await asyncio.sleep(5 * LEASE_S)
-        (leader,) = world.holders()
-        world.hosts[leader].kill()
-        killed_at = world.loop.time()
-        while world.holders() in ([leader], []):  # noqa: ASYNC110  a clock of its own
-            await asyncio.sleep(0.01)
-        took_s = world.loop.time() - killed_at
+        took_s = await failover_s(world, await settle(world))
         return "" if took_s <= LEASE_S + 4 * ANSWER_S else f"it took {took_s:.2f} s"
 
     for seed in range(20):
+        _, violation = play(("lb1", "lb2", "lb3")[: 2 + seed % 2], seed, body)
+        assert not violation, f"seed {seed}: {violation}"
+
+
+def test_one_that_does_not_reach_the_store_keeps_no_other_from_leading() -> None:
+    """It asks the others again and again: one that had promised would not campaign for a lease."""
+
+    async def body(world: World) -> str:
+        world.hiccups = 0.0
+        leader = await settle(world)
+        next(host for name, host in world.hosts.items() if name != leader).reaches_store = False
+        await asyncio.sleep(world.random.uniform(2, 4) * LEASE_S)
+        took_s = await failover_s(world, leader)
+        return "" if took_s <= LEASE_S + 4 * ANSWER_S else f"it took {took_s:.2f} s"
+
+    for seed in range(10):
+        _, violation = play(("lb1", "lb2", "lb3"), seed, body)
+        assert not violation, f"seed {seed}: {violation}"
+
+
+def test_while_the_store_is_away_the_same_one_leads_throughout_and_somebody_after_a_cold_start() -> None:
+    async def body(world: World) -> str:
+        world.hiccups = 0.0
+        leader = await settle(world)
+        for host in world.hosts.values():
+            host.reaches_store = False
+        for _ in range(100):
+            await asyncio.sleep(LEASE_S / 20)
+            if world.holders() != [leader]:
+                return f"{world.holders()} have it at {world.now_s:.3f}, and not {leader}"
+        for host in world.hosts.values():
+            host.kill()
+            host.start()
+        await asyncio.sleep(4 * LEASE_S)
+        return "" if world.holders() else "nobody has it after a cold start"
+
+    for seed in range(6):
         _, violation = play(("lb1", "lb2", "lb3")[: 2 + seed % 2], seed, body)
         assert not violation, f"seed {seed}: {violation}"
 

@@ -34,7 +34,7 @@ MUTATIONS: Final = {
     "an older list replaces a later one": ("known.revision > self.known.revision", "True"),
     "a renewal that came too late counts": (
         "settle(now)\n        if self.role not in RENEWERS:\n            return False\n        self._hold",
-        "promised_to(now)\n        if self.role not in RENEWERS:\n            return False\n        self._hold",
+        "link_of(str())\n        if self.role not in RENEWERS:\n            return False\n        self._hold",
     ),
     "a lost lease does not let go": (
         "        if self.role is Role.LEADING:\n            self._move",
