@@ -16,7 +16,13 @@ from storage_node.catalogue.find import Page
 from storage_node.catalogue.postgresql import read
 from storage_node.catalogue.postgresql.changes import AddFact, AddRow, Change, Forgive, Owe, Settle, Verify
 from storage_node.catalogue.postgresql.commit import GroupCommit
-from storage_node.catalogue.postgresql.database import Database, Location, read_identity
+from storage_node.catalogue.postgresql.database import (
+    PLANS_BY_KEY,
+    PLANS_BY_VALUE,
+    Database,
+    Location,
+    read_identity,
+)
 from storage_node.catalogue.postgresql.feed import Feed
 from storage_node.catalogue.postgresql.find import Find
 from storage_node.catalogue.postgresql.write import make
@@ -55,7 +61,8 @@ class PostgresqlCatalogue:
     def __init__(self, name: str, location: Location, expected: SiteIdentity) -> None:
         self._name = name
         self._database = Database(name, location, expected)
-        self._planning = Database(name, location, expected, plans="force_custom_plan")
+        self._changing = Database(name, location, expected, plans=PLANS_BY_KEY)
+        self._planning = Database(name, location, expected, plans=PLANS_BY_VALUE)
         self._changes: GroupCommit[Change] = GroupCommit(self._commit)
         self._feed = Feed(name)
         self._part = secrets.randbelow(PARTS)
@@ -163,6 +170,7 @@ class PostgresqlCatalogue:
     async def close(self) -> None:
         """Let go of all connections, after what was asked is done."""
         await self._changes.close()
+        await self._changing.close()
         await self._database.close()
         await self._planning.close()
 
@@ -194,6 +202,6 @@ class PostgresqlCatalogue:
                 return outcomes
 
     async def _transaction(self, changes: Sequence[Change]) -> Sequence[Met | None]:
-        lent = self._database.lent(passing=(*_MET_ANOTHER, *_AT_FAULT))
+        lent = self._changing.lent(passing=(*_MET_ANOTHER, *_AT_FAULT))
         async with lent as connection:
-            return await make(connection, changes, part=self._part, check=self._database.check)
+            return await make(connection, changes, part=self._part, check=self._changing.check)

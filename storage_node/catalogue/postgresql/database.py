@@ -7,10 +7,11 @@ and every transaction that changes something checks first whose schema it has be
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 import asyncpg
@@ -43,6 +44,18 @@ _SETTINGS: Final = {
     "synchronous_commit": "on",
     "timezone": "UTC",
 }
+PLANS_BY_VALUE: Final = {"plan_cache_mode": "force_custom_plan"}
+"""For statements that are planned anew for the values that they come with."""
+PLANS_BY_KEY: Final = {
+    "plan_cache_mode": "force_generic_plan",
+    **dict.fromkeys(("enable_seqscan", "enable_hashjoin", "enable_mergejoin"), "off"),
+}
+"""For statements that look rows up by their keys: planned once, and as for tables that are large.
+
+To plan what one row needs takes longer than to do it. A plan that was made for tables that were small then
+would read all of them long after.
+"""
+
 _INSERT_IDENTITY: Final = (
     "INSERT INTO site (name, site_id, generation, feed_id)"
     " VALUES ($1, $2, $3, replace(gen_random_uuid()::text, '-', ''))"
@@ -134,15 +147,22 @@ class Database:
     location : Location
     expected : SiteIdentity
         What the catalogue must say that it is.
-    plans : str
-        Whether statements are planned anew for the values that they come with: `plan_cache_mode`.
+    plans : mapping of str to str
+        Settings that say how statements are planned: `PLANS_BY_VALUE`, `PLANS_BY_KEY`; or as the server does.
     """
 
-    def __init__(self, site: str, location: Location, expected: SiteIdentity, *, plans: str = "auto") -> None:
+    def __init__(
+        self,
+        site: str,
+        location: Location,
+        expected: SiteIdentity,
+        *,
+        plans: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.site = site
         self.location = location
         self.expected = expected
-        self._settings = {**_SETTINGS, "plan_cache_mode": plans}
+        self._settings = {**_SETTINGS, **plans}
         self._pool: asyncpg.Pool | None = None
         self._opening = asyncio.Lock()
 
