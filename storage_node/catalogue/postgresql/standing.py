@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import asyncpg
 
     from cluster.nouns import Instance
-    from storage_node.catalogue.postgresql.known import Known
+    from storage_node.catalogue.postgresql.difference import Difference
 
 Ranks: TypeAlias = Mapping[tuple[str, str], str]
 """By what versions stand now: by study and series, and by study and nothing for the study itself."""
@@ -137,14 +137,10 @@ _STANDING_IN_STUDY, _STAND_IN_STUDY = _stand("studies", Level.STUDY, _STUDY, "pa
 _IF_IT_PRECEDES: Final = " WHERE held.rank > excluded.rank"
 
 
-def added(changed: Sequence[tuple[Known, Known]], *, part: int) -> list[Insert]:
-    """Return what some instances add, from what was known of them before to what is known after."""
-    counts, summaries = _counted(changed, part)
-    classes = {
-        (*_series_of(after), after.shown_class)
-        for before, after in changed
-        if after.shown_class not in (None, before.shown_class)
-    }
+def added(differences: Sequence[Difference], *, part: int) -> list[Insert]:
+    """Return what is added for some instances."""
+    counts, summaries = _counted(differences, part)
+    classes = {(*one.series, one.new_class) for one in differences if one.new_class is not None}
     return [
         Insert(_COUNTS, "series_counts AS held", _COUNTED, counts),
         Insert(_SUMMARIES, "summaries AS held", _SUMMED, summaries),
@@ -152,86 +148,65 @@ def added(changed: Sequence[tuple[Known, Known]], *, part: int) -> list[Insert]:
     ]
 
 
-async def keep(connection: asyncpg.Connection, changed: Sequence[tuple[Known, Known]], ranks: Ranks) -> None:
+async def keep(connection: asyncpg.Connection, differences: Sequence[Difference], ranks: Ranks) -> None:
     """Keep what else follows of some instances; to be called when their rows are written."""
-    await _list_classes(connection, changed)
-    await _let_stand(connection, changed, ranks)
-    lost = {_series_of(after) for before, after in changed if _is_hidden_now(before, after)}
-    for study, series in sorted(lost):
-        await _look_for_another(connection, study, series)
-    for before, after in changed:
-        if corrections.holding(before.facts) != corrections.holding(after.facts):
-            await _stand_corrected(connection, after.instance)
-
-
-def _series_of(known: Known) -> _Series:
-    return known.instance.study_instance_uid, known.instance.series_instance_uid
-
-
-def _is_hidden_now(before: Known, after: Known) -> bool:
-    return bool(before.versions) and after.hidden and not before.hidden
+    for series in sorted({one.series for one in differences if one.has_lost_class}):
+        await _list_classes(connection, series)
+    await _let_stand(connection, differences, ranks)
+    for study, of_study in sorted({one.series for one in differences if one.is_hidden_now}):
+        await _look_for_another(connection, study, of_study)
+    for one in differences:
+        if one.is_corrected:
+            await _stand_corrected(connection, one.instance)
 
 
 def _counted(
-    changed: Sequence[tuple[Known, Known]], part: int
+    differences: Sequence[Difference], part: int
 ) -> tuple[list[tuple[object, ...]], list[tuple[object, ...]]]:
     """Return the rows of counts, by series, and of summaries, by study."""
     of_series: dict[_Series, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
     of_study: dict[str, list[int]] = defaultdict(lambda: [0, 0])
-    for before, after in changed:
-        new = [held for digest, held in after.versions.items() if digest not in before.versions]
-        counts = of_series[_series_of(after)]
-        counts[0] += after.is_shown - before.is_shown
-        counts[1] += len(new)
-        counts[2] += sum(held.row.version.size_bytes for held in new)
-        counts[3] ^= before.of_view ^ after.of_view
-        summary = of_study[after.instance.study_instance_uid]
-        summary[0] += len(new) + len(after.facts) - len(before.facts)
-        summary[1] ^= before.of_summary ^ after.of_summary
+    for one in differences:
+        counts = of_series[one.series]
+        counts[0] += one.shown
+        counts[1] += one.versions
+        counts[2] += one.size_bytes
+        counts[3] ^= one.of_view
+        summary = of_study[one.instance.study_instance_uid]
+        summary[0] += one.entries
+        summary[1] ^= one.of_summary
     return (
         [(*series, part, *counts) for series, counts in sorted(of_series.items()) if any(counts)],
         [(study, part, *summary) for study, summary in sorted(of_study.items()) if any(summary)],
     )
 
 
-async def _list_classes(connection: asyncpg.Connection, changed: Sequence[tuple[Known, Known]]) -> None:
-    """List the classes anew of series that may have lost one."""
-    lost = {
-        _series_of(after) for before, after in changed if before.shown_class not in (None, after.shown_class)
-    }
-    for series in sorted(lost):
-        await locks.lock_alone(connection, series[0])
-        await connection.execute(_DROP_CLASSES, *series)
-        await connection.execute(_LIST_CLASSES, *series)
+async def _list_classes(connection: asyncpg.Connection, series: _Series) -> None:
+    """List the classes anew of a series that may have lost one."""
+    await locks.lock_alone(connection, series[0])
+    await connection.execute(_DROP_CLASSES, *series)
+    await connection.execute(_LIST_CLASSES, *series)
 
 
-async def _let_stand(
-    connection: asyncpg.Connection, changed: Sequence[tuple[Known, Known]], ranks: Ranks
-) -> None:
+async def _let_stand(connection: asyncpg.Connection, differences: Sequence[Difference], ranks: Ranks) -> None:
     """Let versions stand for what they precede."""
     in_series: dict[_Series, _Standing] = {}
     in_study: dict[str, _Standing] = {}
-    for before, after in changed:
-        for row in after.changed_since(before):
-            version = (*uids_of(after.instance), row.version.digest)
-            standing = _Standing(after.rank_of(row), version, row.header)
-            study, series = _series_of(after)
-            in_series[study, series] = _first(in_series.get((study, series)), standing)
-            in_study[study] = _first(in_study.get(study), standing)
-    await _stand_in_series(
-        connection,
-        {of: one for of, one in in_series.items() if of not in ranks or one.rank < ranks[of]},
-        more=_IF_IT_PRECEDES,
-    )
-    await _stand_in_study(
-        connection,
-        {of: one for of, one in in_study.items() if (of, "") not in ranks or one.rank < ranks[of, ""]},
-        more=_IF_IT_PRECEDES,
-    )
+    for one in differences:
+        study, series = one.series
+        for ranked in one.ranked:
+            standing = _Standing(ranked.rank, (*uids_of(one.instance), ranked.digest), ranked.header)
+            if _precedes(standing, ranks.get((study, series)), in_series.get((study, series))):
+                in_series[study, series] = standing
+            if _precedes(standing, ranks.get((study, "")), in_study.get(study)):
+                in_study[study] = standing
+    await _stand_in_series(connection, in_series, more=_IF_IT_PRECEDES)
+    await _stand_in_study(connection, in_study, more=_IF_IT_PRECEDES)
 
 
-def _first(one: _Standing | None, other: _Standing) -> _Standing:
-    return other if one is None or other.rank < one.rank else one
+def _precedes(one: _Standing, rank: str | None, other: _Standing | None) -> bool:
+    """Return whether a version is to stand, by the rank of what stands, and by another that is to."""
+    return (rank is None or one.rank < rank) and (other is None or one.rank < other.rank)
 
 
 async def _look_for_another(connection: asyncpg.Connection, study: str, series: str) -> None:

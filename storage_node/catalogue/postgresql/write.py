@@ -8,6 +8,7 @@ these instances meanwhile (`locks`).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from cluster.nouns import Instance, Level, SiteIdentity
@@ -26,6 +27,7 @@ from storage_node.catalogue.columns import (
 from storage_node.catalogue.postgresql import locks, standing
 from storage_node.catalogue.postgresql.batch import Insert, Rows, insert_all
 from storage_node.catalogue.postgresql.changes import AddFact, AddRow, Change, Forgive, Owe, Settle, Verify
+from storage_node.catalogue.postgresql.difference import Difference, difference, first
 from storage_node.catalogue.postgresql.known import Held, Known
 from storage_node.catalogue.postgresql.tables import storable
 from storage_node.catalogue.protocol import Met
@@ -128,42 +130,81 @@ async def make(
     check : callable
         Told whose catalogue it is, before anything is changed; raises if it is another's than it should be.
     """
-    added = [change for change in changes if isinstance(change, (AddRow, AddFact))]
-    instances = sorted({_instance_of(change) for change in added}, key=uids_of)
-    decided = {change.fact.instance for change in added if isinstance(change, AddFact)}
+    of_instances = _by_instance(changes)
+    instances = sorted(of_instances, key=uids_of)
+    decided = {change.fact.instance for change in changes if isinstance(change, AddFact)}
     # What is settled must not be owed anew meanwhile, for a row that says more.
     settled = {change.held.version.instance for change in changes if isinstance(change, Settle)}
     async with locks.transaction(connection, settled.union(instances), decided):
-        identity, before, ranks = await _read(connection, instances)
+        identity, known, ranks = await _read(connection, instances)
         check(identity)
-        after = {instance: known.copy() for instance, known in before.items()}
-        met = _add(added, after)
-        changed = [(before[instance], after[instance]) for instance in instances]
-        await _update(connection, changed)
+        made = _made([(instance, of_instances[instance]) for instance in instances], known)
+        await _update(connection, made.changed)
         await insert_all(
             connection,
             (
-                Insert(_VERSIONS, "versions", "", _new_versions(changed)),
-                Insert(_FACTS, "facts", _IF_FACT_IS_THERE, _facts(changed)),
+                Insert(_VERSIONS, "versions", "", made.new_versions),
+                Insert(_FACTS, "facts", _IF_FACT_IS_THERE, _facts(made.changed)),
                 Insert(_DEBTS, "debts", "ON CONFLICT DO NOTHING", _debts(changes)),
-                *standing.added(changed, part=part),
+                *standing.added(made.differences, part=part),
             ),
         )
-        await standing.keep(connection, changed, ranks)
+        await standing.keep(connection, made.differences, ranks)
         await _note(connection, changes)
-    return [met.get(id(change)) for change in changes]
+    return [made.met.get(id(change)) for change in changes]
 
 
-def _add(added: Sequence[AddRow | AddFact], instances: Mapping[Instance, Known]) -> Mapping[int, Met]:
-    """Add rows and facts to what is known, in their order; return what each row met, by the change's `id`."""
-    met: dict[int, Met] = {}
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What changes come to."""
+
+    met: dict[int, Met] = field(default_factory=dict)
+    """What each row met, by the change's `id`."""
+    changed: list[tuple[Known, Known]] = field(default_factory=list)
+    """What was known, and what is known now, of instances that are not simply new."""
+    new_versions: list[tuple[object, ...]] = field(default_factory=list)
+    differences: list[Difference] = field(default_factory=list)
+
+
+def _by_instance(changes: Sequence[Change]) -> dict[Instance, list[AddRow | AddFact]]:
+    """Return the rows and facts that are added, in their order, by what they are about."""
+    of_instances: dict[Instance, list[AddRow | AddFact]] = {}
+    for change in changes:
+        if isinstance(change, AddRow):
+            of_instances.setdefault(change.row.version.instance, []).append(change)
+        elif isinstance(change, AddFact):
+            of_instances.setdefault(change.fact.instance, []).append(change)
+    return of_instances
+
+
+def _made(
+    of_instances: Sequence[tuple[Instance, Sequence[AddRow | AddFact]]], known: Mapping[Instance, Known]
+) -> _Made:
+    """Add rows and facts to what is known."""
+    made = _Made()
+    for instance, added in of_instances:
+        match added:
+            case [AddRow(row, _, verified_at) as change] if instance not in known:
+                new = first(row)
+                made.met[id(change)] = new.met
+                made.new_versions.append((*new.columns, verified_at, False))
+                made.differences.append(new.difference)
+            case _:
+                before = known.get(instance) or Known(instance)
+                after = before.copy()
+                _add(added, after, made.met)
+                made.changed.append((before, after))
+                made.new_versions.extend(_new_versions(before, after))
+                made.differences.append(difference(before, after))
+    return made
+
+
+def _add(added: Sequence[AddRow | AddFact], known: Known, met: dict[int, Met]) -> None:
     for change in added:
-        known = instances[_instance_of(change)]
         if isinstance(change, AddRow):
             met[id(change)] = known.add(change.row, change.verified_at)
         else:
             known.decide(change.fact)
-    return met
 
 
 async def _note(connection: asyncpg.Connection, changes: Sequence[Change]) -> None:
@@ -183,10 +224,6 @@ async def _note(connection: asyncpg.Connection, changes: Sequence[Change]) -> No
                 pass
 
 
-def _instance_of(change: AddRow | AddFact) -> Instance:
-    return change.row.version.instance if isinstance(change, AddRow) else change.fact.instance
-
-
 def _debts(changes: Sequence[Change]) -> list[tuple[str, ...]]:
     owing = (change.debts for change in changes if isinstance(change, (AddRow, AddFact, Owe)))
     return [debt_row(debt) for debts in owing for debt in debts]
@@ -195,19 +232,30 @@ def _debts(changes: Sequence[Change]) -> list[tuple[str, ...]]:
 async def _read(
     connection: asyncpg.Connection, instances: Sequence[Instance]
 ) -> tuple[SiteIdentity | None, dict[Instance, Known], standing.Ranks]:
-    """Return whose catalogue it is, what is known of instances, and by what versions stand above them."""
-    known = {tuple(map(storable, uids_of(instance))): Known(instance) for instance in instances}
+    """Return whose catalogue it is, what is known of instances, and by what versions stand above them.
+
+    Of what nothing is known there is no entry.
+    """
     found = await connection.fetchrow(_READ, *_INSTANCES.parameters(map(uids_of, instances)))
     if found is None:
         return None, {}, {}
-    for study, series, sop, verified_at, digest, *fields in found["versions"]:
-        of = known[study, series, sop]
-        of.versions[digest] = Held(row_of(of.instance, digest, *fields), verified_at)
-    for study, series, sop, *fields in found["facts"]:
-        of = known[study, series, sop]
-        of.facts += (fact_of(of.instance, *fields),)
+    known: dict[Instance, Known] = {}
+    if found["versions"] or found["facts"]:
+        by_uids = {tuple(map(storable, uids_of(instance))): instance for instance in instances}
+        for study, series, sop, verified_at, digest, *fields in found["versions"]:
+            of = _entry(known, by_uids[study, series, sop])
+            of.versions[digest] = Held(row_of(of.instance, digest, *fields), verified_at)
+        for study, series, sop, *fields in found["facts"]:
+            of = _entry(known, by_uids[study, series, sop])
+            of.facts += (fact_of(of.instance, *fields),)
     ranks = {(study, series): rank for study, series, rank in found["ranks"]}
-    return SiteIdentity(*found[:3]), {of.instance: of for of in known.values()}, ranks
+    return SiteIdentity(*found[:3]), known, ranks
+
+
+def _entry(known: dict[Instance, Known], instance: Instance) -> Known:
+    if instance not in known:
+        known[instance] = Known(instance)
+    return known[instance]
 
 
 async def _update(connection: asyncpg.Connection, changed: Sequence[tuple[Known, Known]]) -> None:
@@ -222,11 +270,10 @@ async def _update(connection: asyncpg.Connection, changed: Sequence[tuple[Known,
         await connection.execute(_UPDATE_VERSIONS, *_CHANGED.parameters(others))
 
 
-def _new_versions(changed: Sequence[tuple[Known, Known]]) -> list[tuple[object, ...]]:
+def _new_versions(before: Known, after: Known) -> list[tuple[object, ...]]:
+    current = after.current
     return [
         version_row(held.row, held.verified_at, is_current=held.row is current, is_hidden=after.hidden)
-        for before, after in changed
-        if (current := after.current) is not None
         for digest, held in after.versions.items()
         if digest not in before.versions
     ]
