@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 _MANY: Final = 16
 """Rows from which on COPY takes less time, its round trip included, than arrays of their columns."""
 
+_NUMBERS: Final = frozenset(("smallint", "integer", "bigint"))
+"""Types of which an array is given as a text: the driver would ask of each element whether it is an array."""
+
 
 @dataclass(frozen=True, slots=True)
 class Insert:
@@ -31,7 +34,7 @@ class Insert:
 async def insert_all(connection: asyncpg.Connection, inserts: Iterable[Insert]) -> None:
     """Insert into several tables in one round trip; many rows have another, and cost less each."""
     statements: list[str] = []
-    parameters: list[list[Any]] = []
+    parameters: list[Any] = []
     for insert in inserts:
         if not insert.more and len(insert.given) >= _MANY:
             await insert.rows.copy(connection, insert.table, insert.given)
@@ -53,14 +56,17 @@ class Rows:
     """
 
     def __init__(self, columns: Mapping[str, str]) -> None:
-        self._columns = tuple(columns)
+        self._names = tuple(columns)
         self.names = ", ".join(columns)
         """The columns, as a list in SQL."""
         self._types = tuple(columns.values())
 
     def source(self, first: int = 1) -> str:
         """Return the rows as a function in FROM; its parameters are numbered from `first`."""
-        arrays = (f"${number}::{kind}[]" for number, kind in enumerate(self._types, first))
+        arrays = (
+            f"${number}::text::{kind}[]" if kind in _NUMBERS else f"${number}::{kind}[]"
+            for number, kind in enumerate(self._types, first)
+        )
         return f"unnest({', '.join(arrays)}) AS given ({self.names})"
 
     def insert(self, table: str, more: str = "", *, first: int = 1) -> str:
@@ -69,11 +75,17 @@ class Rows:
 
     async def copy(self, connection: asyncpg.Connection, table: str, rows: Sequence[Sequence[Any]]) -> None:
         """Copy rows into a table, where none of them conflicts with another."""
-        records = zip(*self.parameters(rows), strict=True)
-        await connection.copy_records_to_table(table, records=records, columns=self._columns)
+        records = zip(*self._columns_of(rows), strict=True)
+        await connection.copy_records_to_table(table, records=records, columns=self._names)
 
-    def parameters(self, rows: Iterable[Sequence[Any]]) -> list[list[Any]]:
+    def parameters(self, rows: Iterable[Sequence[Any]]) -> list[Any]:
         """Return the parameters for some rows."""
+        return [
+            f"{{{','.join(map(str, column))}}}" if kind in _NUMBERS else column
+            for kind, column in zip(self._types, self._columns_of(rows), strict=True)
+        ]
+
+    def _columns_of(self, rows: Iterable[Sequence[Any]]) -> list[list[Any]]:
         columns: list[list[Any]] = [list(column) for column in zip(*rows, strict=True)]
         columns = columns or [[] for _ in self._types]
         for kind, column in zip(self._types, columns, strict=True):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Collection, Iterable
 from contextlib import asynccontextmanager, suppress
+from functools import lru_cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
@@ -88,5 +89,7 @@ def _lock(function: str, numbers: Iterable[int]) -> str:
     return f"SELECT {function}(unnest('{{{array}}}'::bigint[]))"
 
 
+@lru_cache(maxsize=4096)
 def _number(*uids: str) -> int:
+    """Return what stands for UIDs. The catalogues of a process ask for the same."""
     return int.from_bytes(blake2b("\n".join(uids).encode(), digest_size=8).digest(), signed=True)
