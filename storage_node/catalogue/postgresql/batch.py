@@ -56,7 +56,8 @@ class Rows:
     """
 
     def __init__(self, columns: Mapping[str, str]) -> None:
-        self._names = tuple(columns)
+        self.columns = tuple(columns)
+        """Their names."""
         self.names = ", ".join(columns)
         """The columns, as a list in SQL."""
         self._types = tuple(columns.values())
@@ -76,7 +77,7 @@ class Rows:
     async def copy(self, connection: asyncpg.Connection, table: str, rows: Sequence[Sequence[Any]]) -> None:
         """Copy rows into a table, where none of them conflicts with another."""
         records = zip(*self._columns_of(rows), strict=True)
-        await connection.copy_records_to_table(table, records=records, columns=self._names)
+        await connection.copy_records_to_table(table, records=records, columns=self.columns)
 
     def parameters(self, rows: Iterable[Sequence[Any]]) -> list[Any]:
         """Return the parameters for some rows."""

@@ -13,7 +13,7 @@ import asyncpg
 from cluster.nouns import Debt, Fact, FactKind, Instance, SiteIdentity, time_text
 from storage_node.catalogue import feed, metrics, pages
 from storage_node.catalogue.find import Page
-from storage_node.catalogue.postgresql import read
+from storage_node.catalogue.postgresql import new_rows, read
 from storage_node.catalogue.postgresql.changes import AddFact, AddRow, Change, Forgive, Owe, Settle, Verify
 from storage_node.catalogue.postgresql.commit import GroupCommit
 from storage_node.catalogue.postgresql.database import (
@@ -25,6 +25,7 @@ from storage_node.catalogue.postgresql.database import (
 )
 from storage_node.catalogue.postgresql.feed import Feed
 from storage_node.catalogue.postgresql.find import Find
+from storage_node.catalogue.postgresql.standings import Standings
 from storage_node.catalogue.postgresql.write import make
 from storage_node.catalogue.protocol import CatalogueUnavailable, Counts, Entry, Match, Met, Row, StudySummary
 
@@ -65,6 +66,7 @@ class PostgresqlCatalogue:
         self._planning = Database(name, location, expected, plans=PLANS_BY_VALUE)
         self._changes: GroupCommit[Change] = GroupCommit(self._commit)
         self._feed = Feed(name)
+        self._standings = Standings()
         self._part = secrets.randbelow(PARTS)
 
     @property
@@ -204,4 +206,19 @@ class PostgresqlCatalogue:
     async def _transaction(self, changes: Sequence[Change]) -> Sequence[Met | None]:
         lent = self._changing.lent(passing=(*_MET_ANOTHER, *_AT_FAULT))
         async with lent as connection:
-            return await make(connection, changes, part=self._part, check=self._changing.check)
+            added = await new_rows.add(
+                connection,
+                changes,
+                part=self._part,
+                expected=self._changing.expected,
+                standings=self._standings,
+            )
+            if added is not None:
+                return added
+            return await make(
+                connection,
+                changes,
+                part=self._part,
+                check=self._changing.check,
+                standings=self._standings,
+            )

@@ -39,6 +39,7 @@ _MIGRATING: Final = 0x61747269
 """The advisory lock that who changes the schema holds."""
 _SETTINGS: Final = {
     "application_name": "atria",
+    "default_transaction_isolation": "read committed",
     "jit": "off",
     "search_path": f"{SCHEMA}, public",
     "synchronous_commit": "on",

@@ -86,6 +86,12 @@ class First:
     """Of its row in `versions`, but the last: when its copy was verified, and that it is not hidden."""
     difference: Difference
 
+    @property
+    def rank(self) -> str:
+        """By what it may stand for its series and study."""
+        (ranked,) = self.difference.ranked
+        return ranked.rank
+
 
 @lru_cache(maxsize=256)
 def first(row: Row) -> First:

@@ -47,12 +47,12 @@ async def transaction(
         Two waited for each other all the same: this one is to begin anew.
     """
     alone = {_number(instance.study_instance_uid) for instance in decided}
-    shared = {_number(instance.study_instance_uid) for instance in instances} - alone
-    numbers = {_number(*uids_of(instance)) for instance in instances}
+    shared, numbers = numbers_of(instances)
     begin = "BEGIN ISOLATION LEVEL READ COMMITTED"
     try:
         await connection.execute(
-            f"{begin}; {_lock(_SHARED, sorted(shared))}; {_lock(_ALONE, [*sorted(alone), *sorted(numbers)])}"
+            f"{begin}; {_lock(_SHARED, sorted(shared - alone))};"
+            f" {_lock(_ALONE, [*sorted(alone), *sorted(numbers)])}"
         )
         yield
     except BaseException:
@@ -60,6 +60,15 @@ async def transaction(
             await connection.execute("ROLLBACK")
         raise
     await connection.execute("COMMIT")
+
+
+def numbers_of(instances: Iterable[Instance]) -> tuple[set[int], set[int]]:
+    """Return what is locked of instances: their studies, which are shared, and they themselves."""
+    studies, own = set(), set()
+    for instance in instances:
+        studies.add(_number(instance.study_instance_uid))
+        own.add(_number(*uids_of(instance)))
+    return studies, own
 
 
 async def share(connection: asyncpg.Connection, patients: Collection[Instance]) -> None:

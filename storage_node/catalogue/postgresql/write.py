@@ -29,6 +29,7 @@ from storage_node.catalogue.postgresql.batch import Insert, Rows, insert_all
 from storage_node.catalogue.postgresql.changes import AddFact, AddRow, Change, Forgive, Owe, Settle, Verify
 from storage_node.catalogue.postgresql.difference import Difference, difference, first
 from storage_node.catalogue.postgresql.known import Held, Known
+from storage_node.catalogue.postgresql.standings import Standings
 from storage_node.catalogue.postgresql.tables import storable
 from storage_node.catalogue.protocol import Met
 
@@ -48,7 +49,7 @@ _READ: Final = (
     f" {standing.RANKS} AS ranks FROM site"
 )
 """The site comes first: while this transaction lasts, nobody moves its catalogue away."""
-_VERSIONS: Final = Rows(
+VERSIONS: Final = Rows(
     {
         **_UIDS,
         **dict.fromkeys(("digest", "key"), "text"),
@@ -118,6 +119,7 @@ async def make(
     *,
     part: int,
     check: Callable[[SiteIdentity | None], None],
+    standings: Standings,
 ) -> Sequence[Met | None]:
     """Make changes in one transaction; return what each row met.
 
@@ -129,6 +131,8 @@ async def make(
         This process's part of what many add to.
     check : callable
         Told whose catalogue it is, before anything is changed; raises if it is another's than it should be.
+    standings : Standings
+        Learns by what versions stood before.
     """
     of_instances = _by_instance(changes)
     instances = sorted(of_instances, key=uids_of)
@@ -138,12 +142,13 @@ async def make(
     async with locks.transaction(connection, settled.union(instances), decided):
         identity, known, ranks = await _read(connection, instances)
         check(identity)
+        standings.learn(ranks)
         made = _made([(instance, of_instances[instance]) for instance in instances], known)
         await _update(connection, made.changed)
         await insert_all(
             connection,
             (
-                Insert(_VERSIONS, "versions", "", made.new_versions),
+                Insert(VERSIONS, "versions", "", made.new_versions),
                 Insert(_FACTS, "facts", _IF_FACT_IS_THERE, _facts(made.changed)),
                 Insert(_DEBTS, "debts", "ON CONFLICT DO NOTHING", _debts(changes)),
                 *standing.added(made.differences, part=part),

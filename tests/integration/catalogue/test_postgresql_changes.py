@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 
 import asyncpg
 import pytest
 import structlog
 from prometheus_client import REGISTRY
 
-from cluster.nouns import SiteIdentity, time_text
+from cluster.nouns import SiteIdentity
 from storage_node.catalogue.feed import Change
 from storage_node.catalogue.postgresql.catalogue import PostgresqlCatalogue
-from storage_node.catalogue.postgresql.changes import AddFact, AddRow
+from storage_node.catalogue.postgresql.changes import AddFact
 from storage_node.catalogue.postgresql.database import Location
 from storage_node.catalogue.postgresql.feed import WARN_AFTER_S, Feed
-from storage_node.catalogue.postgresql.write import make
 from storage_node.catalogue.protocol import Row
-from tests.contract.catalogue.rows import BEGIN, add, fact, row
+from tests.contract.catalogue.rows import add, fact, row
+from tests.integration.catalogue.under_way import adding, connected, under_way
 from tests.postgresql import Databases
 
 IDENTITY = SiteIdentity("a", "7d3f4d1c-6c8e-4a3c-9a55-3a7d5f0f1b11", 1)
@@ -51,58 +51,6 @@ async def catalogue(location: Location) -> AsyncIterator[PostgresqlCatalogue]:
     made = PostgresqlCatalogue("a", location, IDENTITY)
     yield made
     await made.close()
-
-
-@asynccontextmanager
-async def connected(
-    location: Location, kind: type[asyncpg.Connection] = asyncpg.Connection
-) -> AsyncIterator[asyncpg.Connection]:
-    settings = {"search_path": "atria, public"}
-    connection = await asyncpg.connect(
-        location.url,
-        passfile=str(location.passfile),
-        server_settings=settings,
-        connection_class=kind,
-    )
-    try:
-        yield connection
-    finally:
-        await connection.close()
-
-
-class Late(asyncpg.Connection):
-    """A connection whose transaction ends only when it may."""
-
-    def wait(self) -> None:
-        self.is_made, self.may_end = asyncio.Event(), asyncio.Event()
-        self.end = "COMMIT"
-
-    async def execute(self, query: str, *args: object, timeout: float | None = None) -> str:
-        if query == "COMMIT":
-            self.is_made.set()
-            await self.may_end.wait()
-            query = self.end
-        return str(await super().execute(query, *args, timeout=timeout))
-
-
-@asynccontextmanager
-async def under_way(
-    location: Location, *changes: AddRow | AddFact, end: str = "COMMIT"
-) -> AsyncIterator[None]:
-    """Make changes in a transaction that ends only when the context does."""
-    async with connected(location, Late) as connection:
-        assert isinstance(connection, Late)
-        connection.wait()
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(make(connection, changes, part=0, check=lambda _: None))
-            await connection.is_made.wait()
-            yield
-            connection.end = end
-            connection.may_end.set()
-
-
-def adding(one: Row) -> AddRow:
-    return AddRow(one, (), time_text(BEGIN))
 
 
 def digests(changes: Sequence[Change]) -> list[str]:

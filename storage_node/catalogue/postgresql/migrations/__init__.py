@@ -9,7 +9,7 @@ import io
 from pathlib import Path
 from typing import Final
 
-REVISION: Final = "0002"
+REVISION: Final = "0003"
 """The migration that the code is written for; a test holds it to be the last one."""
 
 
