@@ -63,7 +63,7 @@ async def running(folder: Path, values: Mapping[str, Any]) -> AsyncIterator[Runn
                 await boot(found)
                 yield found
             finally:
-                await asyncio.gather(*(host.power_off() for host in hosts.values()))
+                await asyncio.gather(*(host.end() for host in hosts.values()))
     finally:
         network.remove()
 

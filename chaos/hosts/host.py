@@ -82,16 +82,25 @@ class Host:
         chosen = (service for name, service in self.services.items() if which(name))
         await asyncio.gather(*(service.start() for service in chosen))
 
-    async def shut_down(self) -> None:
-        """Ask everything on it to end, and wait for that."""
-        await asyncio.gather(*(service.stop() for service in self.services.values()))
-
     async def power_off(self) -> None:
         """Switch it off: nothing more goes out, and everything on it ends at once."""
         self._note("is switched off")
         self._network.unplug(self.name)
         await asyncio.gather(*(service.kill() for service in self.services.values()))
         self._network.reset(self.name)
+
+    async def end(self) -> None:
+        """End everything on it for good, at once.
+
+        PostgreSQL is asked to: killed, it leaves shared memory that only its next start removes, on the
+        machine that all hosts share.
+        """
+        await asyncio.gather(
+            *(
+                service.stop() if name == units.POSTGRESQL else service.kill()
+                for name, service in self.services.items()
+            )
+        )
 
     async def power_on(self) -> None:
         """Switch it on: it starts what it is for."""
