@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from balancer.associate_rq import PDU_HEADER_BYTES
+from balancer.associate_rq import A_ABORT, A_ABORT_BYTES, PDU_HEADER_BYTES
 from balancer.framing import PduFraming, pdu_length_bytes
 from balancer.pipes import Pipe, PipePool
 
@@ -163,6 +163,26 @@ class Flow:
         if self._pipe is not None:
             self._pipes.give_back(self._pipe)
             self._pipe = None
+
+
+class WatchedFlow(Flow):
+    """Moves bytes, and notices where the last of them, that came by themselves, are an A-ABORT (PS3.8 9.3.8).
+
+    Whoever sends one waits for the other to close the connection, as a receiver does that has died.
+    """
+
+    has_aborted = False
+    """Whether the source has sent an A-ABORT, and nothing after it."""
+
+    def _pull(self) -> int:
+        count = super()._pull()
+        self.has_aborted = False
+        if count == A_ABORT_BYTES:
+            if self._pipe is not None:
+                self._copied = memoryview(self._pipe.take_out())
+                self._put_pipe_back()
+            self.has_aborted = self._copied[0] == A_ABORT
+        return count
 
 
 class FramedFlow(Flow):

@@ -13,7 +13,7 @@ from typing import Final
 from prometheus_client import Counter
 
 from balancer.associate_rq import A_ABORT, A_ASSOCIATE_RJ, A_RELEASE_RP, AbortReason, a_abort
-from balancer.flow import Flow, FramedFlow, Listener
+from balancer.flow import Flow, FramedFlow, Listener, WatchedFlow
 from balancer.pipes import PipePool
 
 RELAYED_BYTES = Counter("atria_balancer_relayed_bytes_total", "Bytes that were relayed", ["direction"])
@@ -33,7 +33,7 @@ class Outcome(enum.StrEnum):
     REJECTED = "rejected"
     """The worker has sent an A-ASSOCIATE-RJ."""
     CLIENT_LEFT = "client_left"
-    """The client closed or broke the connection; before that it may have sent an A-ABORT."""
+    """The client closed or broke the connection, or sent an A-ABORT, as which the worker closed it."""
     WORKER_LOST = "worker_lost"
     DRAINED = "drained"
     """The balancer was to end, and the association was not over in time."""
@@ -95,8 +95,8 @@ class Passage:
         self._timer: asyncio.TimerHandle | None = None
         self.to_worker_bytes = 0
         self.to_client_bytes = 0
-        self._to_worker = Flow(
-            client, worker, pipes, Listener(self._count_to_worker, self._client_ended, self._worker_refused)
+        self._to_worker = self._flow_to_worker(
+            pipes, Listener(self._count_to_worker, self._client_ended, self._worker_refused)
         )
         self._to_client = self._flow_to_client(
             pipes, Listener(self._count_to_client, self._worker_ended, self._client_refused)
@@ -120,6 +120,9 @@ class Passage:
     def abort(self) -> None:
         """Break the connection: nobody knows where something could be put in."""
         self._finish(End(Outcome.DRAINED, reset=True))
+
+    def _flow_to_worker(self, pipes: PipePool, listener: Listener) -> Flow:
+        return Flow(self._client, self._worker, pipes, listener)
 
     def _flow_to_client(self, pipes: PipePool, listener: Listener) -> Flow:
         return Flow(self._worker, self._client, pipes, listener)
@@ -183,6 +186,7 @@ class Passage:
 class Relay(Passage):
     """Relays one association: it knows where a PDU towards the client ends, and with what all is over."""
 
+    _to_worker: WatchedFlow
     _to_client: FramedFlow
     _client_has_left = False
 
@@ -191,6 +195,9 @@ class Relay(Passage):
         end = End(Outcome.DRAINED, last_words=a_abort(AbortReason.NOT_SPECIFIED))
         self._set_timer(BOUNDARY_GRACE_S, lambda: self._finish(End(Outcome.DRAINED, reset=True)))
         self._to_client.stop_at_boundary(lambda: self._finish(end))
+
+    def _flow_to_worker(self, pipes: PipePool, listener: Listener) -> WatchedFlow:
+        return WatchedFlow(self._client, self._worker, pipes, listener)
 
     def _flow_to_client(self, pipes: PipePool, listener: Listener) -> FramedFlow:
         return FramedFlow(self._worker, self._client, pipes, listener)
@@ -201,7 +208,7 @@ class Relay(Passage):
 
     def _worker_ended(self, _: OSError | None) -> None:
         framing = self._to_client.framing
-        if framing.over or self._client_has_left or _has_left(self._client):
+        if framing.over or self._client_has_left or _has_left(self._client) or self._to_worker.has_aborted:
             self._finish(self._left())
         elif framing.at_boundary:
             self._finish(End(Outcome.WORKER_LOST, last_words=a_abort(AbortReason.NOT_SPECIFIED)))

@@ -282,6 +282,43 @@ async def test_when_both_have_gone_it_was_the_caller_who_left() -> None:
         assert await relay.run(A_ASSOCIATE_AC) == End(Outcome.CLIENT_LEFT)
 
 
+@pytest.mark.parametrize("pipes", [True, False])
+async def test_a_caller_that_aborts_and_waits_has_left(monkeypatch: pytest.MonkeyPatch, pipes: bool) -> None:
+    if not pipes:
+        monkeypatch.setattr(PipePool, "take", lambda _: None)
+
+    async def close_on_abort(visit: Visit) -> None:
+        await visit.accept()
+        assert await visit.read_pdu() == A_ABORT
+
+    worker = FakeWorker(close_on_abort)
+    async with worker.listening(), world(worker) as here:
+        async with here.caller() as caller:
+            await caller.associate()
+            caller.writer.write(A_ABORT)
+            assert await caller.reader.read() == b""
+        assert await here.outcomes() == {"client_left": 1}
+
+
+async def test_what_comes_after_an_abort_is_no_abort() -> None:
+    async def die(visit: Visit) -> None:
+        await visit.accept()
+        await visit.read_pdu()
+        visit.writer.write(A_ABORT[:4])  # nothing says that all has come but what is answered
+        await visit.read_pdu()
+
+    worker = FakeWorker(die)
+    async with worker.listening(), world(worker) as here:
+        async with here.caller() as caller:
+            await caller.associate()
+            caller.writer.write(A_ABORT)
+            await caller.reader.readexactly(4)
+            caller.writer.write(pdu(4, b"more"))
+            with contextlib.suppress(ConnectionError):
+                await caller.reader.read()
+        assert await here.outcomes() == {"worker_lost": 1}
+
+
 async def test_a_worker_that_ignores_the_callers_end_is_left() -> None:
     async def ignore(visit: Visit) -> None:
         await visit.accept()
