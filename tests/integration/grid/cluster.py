@@ -41,9 +41,14 @@ T = TypeVar("T")
 
 NAMES = ("a", "b", "c")
 HEADER = b""
-_OF_MEMORY_S, _PROBE_OF_MEMORY_S = 5.0, 1.0
-_OF_FILES_S = 60.0
-"""Time limits."""
+_OF_MEMORY = {
+    "straggler_grace_s": 5.0,
+    "site_timeout_s": 5.0,
+    "probe_timeout_s": 1.0,
+    "hedge_after_s": 0.5,
+}
+_OF_FILES = dict.fromkeys(_OF_MEMORY, 60.0)
+"""Time limits, where a test says nothing else."""
 PROVENANCE = Provenance(datetime(2026, 3, 1, 12, tzinfo=UTC), "CT1", "ATRIA", "10.0.0.1:4242")
 
 
@@ -330,7 +335,7 @@ async def cluster(
     *,
     grace_s: float | None = None,
     timeout_s: float | None = None,
-    hedge_after_s: float = 0.5,
+    hedge_after_s: float | None = None,
     deletion: Deletion | None = None,
     now: Callable[[], datetime] = utc_now,
 ) -> AsyncIterator[Cluster]:
@@ -339,13 +344,9 @@ async def cluster(
     A disk that all tests share may take seconds over one `fsync`. Where a test says nothing of a time limit,
     none runs out on a disk: a site fails when the test makes it.
     """
-    usual_s = _OF_MEMORY_S if folder is None else _OF_FILES_S
-    limits = {
-        "straggler_grace_s": usual_s if grace_s is None else grace_s,
-        "site_timeout_s": usual_s if timeout_s is None else timeout_s,
-        "probe_timeout_s": _PROBE_OF_MEMORY_S if folder is None else _OF_FILES_S,
-        "hedge_after_s": hedge_after_s,
-    }
+    asked = {"straggler_grace_s": grace_s, "site_timeout_s": timeout_s, "hedge_after_s": hedge_after_s}
+    limits = _OF_MEMORY if folder is None else _OF_FILES
+    limits = limits | {name: limit_s for name, limit_s in asked.items() if limit_s is not None}
     sites: dict[str, Site] = {}
     roster = Roster(sites, now)
     for name in NAMES:
