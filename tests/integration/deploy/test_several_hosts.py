@@ -59,6 +59,11 @@ def running(host: Overrides, kind: str, name: str) -> Iterator[subprocess.Popen[
         log.close()
 
 
+def said(host: Overrides, name: str) -> str:
+    """Return the end of what a process said."""
+    return (host.settings().data_folder / f"{name}.log").read_text()[-1000:]
+
+
 def members(host: Overrides) -> list[Member]:
     return asyncio.run(compose.members(host.settings()))
 
@@ -128,7 +133,7 @@ def test_one_upkeep_process_fills_and_another_takes_over(etcd: EtcdCluster, host
     def until_leads(holds: Callable[[str], bool]) -> str:
         end = time.monotonic() + SOON_S
         while not holds(found := asyncio.run(leader())):
-            assert time.monotonic() < end, found
+            assert time.monotonic() < end, (found, said(host, "h1-upkeep"), said(host, "h2-upkeep"))
             time.sleep(0.1)
         return found
 
