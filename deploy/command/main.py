@@ -9,7 +9,7 @@ import errno
 import os
 import sys
 from importlib.metadata import entry_points
-from typing import Final, NoReturn
+from typing import Final
 
 import typer
 
@@ -100,23 +100,30 @@ def main() -> None:
     The exit code is 1 where it is asked whether to go on, and nobody says yes.
     """
     try:
-        code = build()(prog_name="atria", standalone_mode=False)
+        code = _run()
         sys.stdout.flush()
-    except UserError as error:
-        _end(str(error))
-    except typer.TyperException as error:
-        _end(_misused(error))
-    except typer.Abort:
-        print(file=sys.stderr)  # the cursor stands behind the question
-        _end("nothing was done, as nobody said yes (--yes does not ask)", code=1)
     except BrokenPipeError:  # who reads has seen enough, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        _drop_output()
+        code = 1
     except OSError as error:
         if error.filename is None and error.errno not in _OF_THE_HOST:
             raise
-        _end(f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror))
+        _drop_output()
+        code = _said(f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror))
     sys.exit(code)
+
+
+def _run() -> int:
+    """Run the command, and return its exit code."""
+    try:
+        return build()(prog_name="atria", standalone_mode=False) or 0
+    except UserError as error:
+        return _said(str(error))
+    except typer.TyperException as error:
+        return _said(_misused(error))
+    except typer.Abort:
+        print(file=sys.stderr)  # the cursor stands behind the question
+        return _said("nothing was done, as nobody said yes (--yes does not ask)", code=1)
 
 
 def _misused(error: typer.TyperException) -> str:
@@ -129,10 +136,15 @@ def _misused(error: typer.TyperException) -> str:
     return f"{said[0].lower()}{said[1:]}: `{path} --help` tells how it is called"
 
 
-def _end(said: str, code: int = 2) -> NoReturn:
-    if said:
-        print(f"atria: {' '.join(said.splitlines())}", file=sys.stderr)
-    sys.exit(code)
+def _said(what: str, code: int = 2) -> int:
+    if what:
+        print(f"atria: {' '.join(what.splitlines())}", file=sys.stderr)
+    return code
+
+
+def _drop_output() -> None:
+    """Have nothing written at the end of the process that could not be written now."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ from tests.unit.deploy.commands import Atria, Command, commands
 
 MAKE_THE_FOLDER = {"up", "site init"}
 ABOUT_A_CLUSTER = [one for one in commands() if "--data" in one.options and str(one) not in MAKE_THE_FOLDER]
+BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+"""The environment, in which what is printed is written at the end, as it is for who sets nothing."""
 
 
 @pytest.mark.parametrize("words", ABOUT_A_CLUSTER, ids=str)
@@ -99,11 +101,13 @@ def test_an_account_without_a_name_is_told_by_its_number(monkeypatch: pytest.Mon
     assert who.account().startswith(f"{os.getuid()}@")
 
 
-def test_who_reads_only_the_beginning_is_told_nothing_more(tmp_path: Path) -> None:
+@pytest.mark.parametrize("words", ["settings show", "settings show limits.associations --json"])
+def test_who_reads_only_the_beginning_is_told_nothing_more(tmp_path: Path, words: str) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     ended = subprocess.run(
-        [sys.executable, "-m", "deploy.command.main", "settings", "show", "--json", f"--data={tmp_path}"],
+        [sys.executable, "-m", "deploy.command.main", *words.split(), f"--data={tmp_path}"],
+        env=BUFFERED,
         stdout=writer,
         stderr=subprocess.PIPE,
         text=True,
@@ -120,6 +124,7 @@ def test_a_host_that_has_no_room_left_is_told_in_one_line(tmp_path: Path) -> Non
     with Path("/dev/full").open("w") as full:
         ended = subprocess.run(
             [sys.executable, "-m", "deploy.command.main", "settings", "check", str(file)],
+            env=BUFFERED,
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
