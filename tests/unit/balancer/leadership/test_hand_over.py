@@ -89,6 +89,17 @@ async def test_a_vacancy_from_before_the_givers_term_does_not_end_the_preparatio
     assert taker.stance.role is Role.STANDBY
 
 
+async def test_who_sees_the_term_in_its_own_name_does_not_take_the_address_before_a_lease_is_over() -> None:
+    """Its giver may not know yet that it has given, and have it for as long."""
+    taker = Taker(MemoryCoordination())
+    await taker.taking.prepare("lb2", PREPARE)
+    assert taker.tenure.lease is not None
+    given = Snapshot(TERM + 1, {ELECTION: Entry(b"lb1", TERM + 1, taker.tenure.lease.id)})
+    for _ in range(2):
+        await taker.taking.wait(given)
+        assert taker.stance.role is Role.PREPARED
+
+
 async def test_a_term_that_was_given_lasts_although_the_preparation_was_abandoned() -> None:
     """Its giver may hold the address, and not know yet that it has given."""
     store = MemoryCoordination()

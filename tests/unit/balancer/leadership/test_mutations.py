@@ -1,4 +1,4 @@
-"""The tests of `stance` notice each clause of its proof that is taken away.
+"""The tests of `stance` and `taking` notice each clause of the proof that is taken away.
 
 Those are cases of one process, which random histories of several meet too seldom. What the simulation does
 notice is in its own list (`tests/simulation/leadership/mutations.py`).
@@ -6,6 +6,7 @@ notice is in its own list (`tests/simulation/leadership/mutations.py`).
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import sys
 from collections.abc import Callable
@@ -15,11 +16,11 @@ from typing import Final
 
 import pytest
 
-from balancer.leadership import stance
+from balancer.leadership import stance, taking
 from tests.simulation.mutation import Mutation
-from tests.unit.balancer.leadership import test_stance
+from tests.unit.balancer.leadership import test_hand_over, test_stance
 
-MUTATIONS: Final = {
+STANCE: Final = {
     "a holder holds beyond its time": ("self.role in HOLDERS and now >= self.until", "False"),
     "what was promised before the start is forgotten": (
         "Role.STARTING: now >= self._starts_at",
@@ -107,16 +108,47 @@ MUTATIONS: Final = {
     "a promise is given to two": ("not in (None, wish.name):", "not in (None, to):"),
 }
 """What goes wrong, by the lines of `stance` that are changed."""
+TAKING: Final = {
+    "a taker does not wait": (">= awaited.seen_at + max(self._lease_s, lease.ttl_s):", ">= awaited.seen_at:"),
+    "a preparation ends while it waits": ("return  # it is being readied", "return await self._not_given()"),
+    "a vacancy of before the giver's term counts": ("leader.revision > awaited.giver_token:", "leader:"),
+    "a word of an earlier hand-over counts": (" or token <= awaited.giver_token:", ":"),
+    "a lease is offered that was abandoned": (
+        "if self._stance.prepared_by(self._now()) == giver:\n                return {",
+        "if lease:\n                return {",
+    ),
+    "a term that may have been given is ended": (
+        "        self._tenure.forget()\n",
+        "        await self._tenure.end()\n",
+    ),
+}
+"""The same, of `taking`."""
 
 
-@pytest.mark.parametrize("wrong", MUTATIONS)
+@pytest.mark.parametrize("wrong", STANCE)
 def test_a_clause_of_the_proof_that_is_taken_away_is_missed(
     wrong: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mutation = Mutation("stance", wrong, stance.__name__, *MUTATIONS[wrong], caught_by=0)
-    mutated = _module(stance, mutation.apply)
-    monkeypatch.setitem(sys.modules, stance.__name__, mutated)
-    assert any(map(_fails, _cases(_module(test_stance)))), f"no test misses it: {wrong}"
+    assert _is_missed(stance, wrong, STANCE[wrong], test_stance, monkeypatch), f"no test misses it: {wrong}"
+
+
+@pytest.mark.parametrize("wrong", TAKING)
+def test_what_a_taker_has_to_heed_is_missed(wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _is_missed(taking, wrong, TAKING[wrong], test_hand_over, monkeypatch), (
+        f"no test misses it: {wrong}"
+    )
+
+
+def _is_missed(
+    module: ModuleType,
+    wrong: str,
+    change: tuple[str, str],
+    tests: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+) -> bool:
+    mutation = Mutation(module.__name__, wrong, module.__name__, *change, caught_by=0)
+    monkeypatch.setitem(sys.modules, module.__name__, _module(module, mutation.apply))
+    return any(map(_fails, _cases(_module(tests))))
 
 
 def _module(original: ModuleType, change: Callable[[str], str] = str) -> ModuleType:
@@ -128,15 +160,16 @@ def _module(original: ModuleType, change: Callable[[str], str] = str) -> ModuleT
     return made
 
 
-def _cases(tests: ModuleType) -> list[Callable[[], None]]:
+def _cases(tests: ModuleType) -> list[Callable[[], object]]:
     """Return the tests that need nothing."""
     functions = [found for name, found in vars(tests).items() if name.startswith("test_")]
     return [found for found in functions if not inspect.signature(found).parameters]
 
 
-def _fails(case: Callable[[], None]) -> bool:
+def _fails(case: Callable[[], object]) -> bool:
     try:
-        case()
+        if inspect.iscoroutine(work := case()):
+            asyncio.run(work)
     except AssertionError:
         return True
     return False
