@@ -159,6 +159,7 @@ async def test_a_server_that_forgets_what_it_confirmed_is_refused(own: Databases
 async def test_a_newer_schema_is_refused_in_one_line(databases: Databases) -> None:
     async with databases.made(IDENTITY) as location:
         await _execute(location, "UPDATE atria.alembic_version SET version_num = '9999'")
+        await _execute(location, "UPDATE atria.site SET usable_from = ''")
         catalogue = PostgresqlCatalogue("a", location, IDENTITY)
         with pytest.raises(CatalogueUnavailable, match="has schema 9999, and this Atria knows up to") as told:
             await add(catalogue, row())
@@ -178,6 +179,16 @@ async def test_a_newer_schema_that_only_adds_to_ours_is_worked_with(databases: D
                 with pytest.raises(NewerSchema):
                     await add(catalogue, row())
             await catalogue.close()
+
+
+async def test_the_release_before_works_with_a_catalogue_that_is_made_now(
+    databases: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "REVISION", "0002")
+    async with databases.made(IDENTITY) as location:
+        catalogue = PostgresqlCatalogue("a", location, IDENTITY)
+        assert await catalogue.identity() == IDENTITY
+        await catalogue.close()
 
 
 async def test_another_sites_catalogue_is_neither_read_nor_made(databases: Databases) -> None:

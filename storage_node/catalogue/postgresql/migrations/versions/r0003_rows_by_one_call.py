@@ -44,6 +44,7 @@ def upgrade() -> None:
         f"{_insert()};\n"
         "RETURN true;\nEND $$"
     )
+    op.execute("ALTER TABLE site ALTER COLUMN usable_from SET DEFAULT '0002'")
     op.execute("UPDATE site SET usable_from = '0002'")
 
 
