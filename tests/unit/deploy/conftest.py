@@ -9,7 +9,7 @@ import pytest
 import structlog
 
 from deploy.command import main as command
-from tests.unit.deploy.commands import Atria, Ended
+from tests.unit.deploy.commands import Atria, Ended, root
 
 
 @pytest.fixture
@@ -18,6 +18,7 @@ def atria(
 ) -> Iterator[Atria]:
     """Run commands in this process, in a folder of their own."""
     config = structlog.get_config()
+    monkeypatch.setattr(command, "build", root)  # which costs more than what most commands do
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(sys, "stdin", io.StringIO())  # nobody is there to say yes
