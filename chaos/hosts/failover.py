@@ -73,7 +73,12 @@ class HandOvers:
 
 
 async def drill(
-    cluster: Running, fault: Fault, *, sending_s: float = 10.0, watching_s: float = 4.0
+    cluster: Running,
+    fault: Fault,
+    *,
+    sending_s: float = 10.0,
+    watching_s: float = 4.0,
+    timeout_s: float = 1.0,
 ) -> Outcome:
     """Have the leader go under load, watch what happens, and bring everything back.
 
@@ -86,6 +91,8 @@ async def drill(
         How long associations send throughout.
     watching_s : float
         How long is watched after the front door works again.
+    timeout_s : float
+        How long a new association may take, with a C-ECHO, until it counts as refused.
 
     Raises
     ------
@@ -93,7 +100,7 @@ async def drill(
         It does not work again, or all is not well after what has gone is back.
     """
     leader = await cluster.until_led()
-    async with under_load(cluster, sending_s) as seen:
+    async with under_load(cluster, sending_s, timeout_s=timeout_s) as seen:
         moment_s = time.monotonic()
         away = await _inflict(cluster, fault, leader)
         await seen.until_success(cluster, time.monotonic(), _RECOVERY_TIMEOUT_S)

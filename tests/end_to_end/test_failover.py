@@ -13,7 +13,7 @@ from chaos.hosts.failover import Fault, drill
 from chaos.hosts.observing import observed
 from chaos.hosts.sender import send_throughout
 from deploy.render import units
-from tests.end_to_end.limits import LEASE_S, LIMITS_S
+from tests.end_to_end.limits import LEASE_S, LIMITS_S, PATIENCE_S
 
 pytestmark = [pytest.mark.hosts, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(180)]
 
@@ -27,7 +27,7 @@ async def test_new_associations_succeed_soon_after_a_leader_has_gone(running: Ru
 
 async def test_a_planned_hand_over_is_not_noticed(running: Running) -> None:
     for _ in range(2):
-        outcome = await drill(running, Fault.HANDED_OVER)
+        outcome = await drill(running, Fault.HANDED_OVER, timeout_s=PATIENCE_S)
         assert outcome.longest_gap_s <= 1, outcome
         assert outcome.refused == (), outcome
         assert [one.fault for one in outcome.sent] == [None] * len(outcome.sent), outcome
@@ -44,7 +44,7 @@ async def test_the_leader_keeps_the_address_while_etcd_has_no_quorum(running: Ru
     assert {one.mac for one in seen.tenures} == {running.network.macs[str(leader)]}
     await asyncio.gather(*(running.hosts[name][units.ETCD].start() for name in ("s1", "s2")))
     await running.until(lambda: etcd_works(running), "etcd with a quorum")
-    assert (await drill(running, Fault.HANDED_OVER)).refused == ()
+    assert (await drill(running, Fault.HANDED_OVER, timeout_s=PATIENCE_S)).refused == ()
 
 
 async def test_without_etcd_a_leader_whom_nobody_promises_anything_lets_go(running: Running) -> None:

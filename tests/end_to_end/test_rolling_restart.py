@@ -13,14 +13,13 @@ from chaos.hosts.cluster import Running
 from chaos.hosts.description import ATRIA
 from chaos.hosts.observing import observed
 from chaos.hosts.sender import Sent, send_throughout
+from tests.end_to_end.limits import PATIENCE_S
 
 pytestmark = [pytest.mark.hosts, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(180)]
 
 ASSOCIATIONS_S = (2.0, 2.3, 2.6, 2.9, 3.2, 3.5)
 """How long each of those lasts that are sent side by side: some of a worker go on when its turn comes."""
 PAUSE_S = 0.3
-PATIENCE_S = 15.0
-"""How long a new association may take while processes start on cores that all hosts share."""
 
 
 @dataclass(frozen=True, slots=True)

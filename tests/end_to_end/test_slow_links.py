@@ -10,14 +10,13 @@ import pytest
 from chaos.hosts.cluster import Running
 from chaos.hosts.observing import Loaded, under_load
 from chaos.hosts.sender import Sent, send_throughout
+from tests.end_to_end.limits import PATIENCE_S
 
 pytestmark = [pytest.mark.hosts, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(180)]
 
 BITS_PER_S = 4_000_000
 """Less than what is sent meanwhile: the link is full."""
 SENDING_S = 8.0
-PATIENCE_S = 15.0
-"""How long a new association may take over a link that is full."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import pytest
 from chaos.hosts.addresses import IPV6
 from chaos.hosts.cluster import Running
 from chaos.hosts.failover import Fault, drill
-from tests.end_to_end.limits import LEASE_S, LIMITS_S
+from tests.end_to_end.limits import LEASE_S, LIMITS_S, PATIENCE_S
 
 pytestmark = [
     pytest.mark.hosts,
@@ -19,7 +19,7 @@ pytestmark = [
 
 async def test_a_hand_over_is_not_noticed(running: Running) -> None:
     """The stores that are sent throughout go to their end by way of the former leader."""
-    outcome = await drill(running, Fault.HANDED_OVER, sending_s=5.0, watching_s=1.0)
+    outcome = await drill(running, Fault.HANDED_OVER, sending_s=5.0, watching_s=1.0, timeout_s=PATIENCE_S)
     assert outcome.longest_gap_s <= 1, outcome
     assert outcome.refused == (), outcome
     assert [one.fault for one in outcome.sent] == 3 * [None], outcome
