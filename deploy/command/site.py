@@ -92,7 +92,7 @@ def check(
 
       atria site check b --config atria.toml
     """
-    settings = settings_of(config, data)
+    settings = settings_of(config, data, may_be_new=config is not None)
     _report(settings, run(_check(settings, chosen(settings, names))), as_json=as_json)
 
 
