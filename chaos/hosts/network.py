@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from chaos.hosts.namespace import Namespace, NetworkFailed, names, run
@@ -22,6 +23,8 @@ INTERFACE: Final = "eth0"
 _BRIDGE: Final = "br0"
 _PREFIX: Final = "atria"
 _TABLE: Final = "drops"
+_IPV6: Final = Path("/proc/net/if_inet6")
+"""It is there where the kernel has IPv6."""
 
 
 class Network:
@@ -73,7 +76,7 @@ class Network:
     def _join(self, name: str, host: Namespace) -> None:
         host.make()
         port, address = self._ports[name], self._addresses[name]
-        if address.version == 6:  # no address is looked for at others first (RFC 4862): that takes a second
+        if _IPV6.exists():  # no address is looked for at others first (RFC 4862): that takes a second
             host.run("sysctl", "-qw", "net.ipv6.conf.default.accept_dad=0")
         run(
             *("ip", "-netns", host.name, "link", "add", INTERFACE, "address", self._macs[name]),

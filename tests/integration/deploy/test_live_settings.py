@@ -127,6 +127,8 @@ async def test_a_file_that_a_hand_edit_broke_is_said_and_what_held_before_still_
     good = file.read_text()
     try:
         await until(lambda: "dicom.check_called_ae_title" in log.read_text(), seen=log.read_text)
+        unknown: tuple[int, int, int] | None = (1, 1, 3)  # by the settings of the test before
+        assert await followed(lambda: why_rejected(cluster, "CT1"), other_than=unknown) is None
         file.write_text(good + "\n[limits]\nassociations = 0\n")
         await until(
             lambda: "limits.associations: expected greater than 0" in log.read_text(), seen=log.read_text
