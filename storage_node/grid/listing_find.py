@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import product
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -67,7 +68,7 @@ class Listed:
     versions: tuple[Version, ...]
     """The current one of each instance, in the order of the UIDs."""
     complete: bool
-    """Whether so many sites answered that nothing acknowledged is missing."""
+    """Whether so many sites answered, and all that they list could be read, that nothing is missing."""
 
 
 @dataclass(slots=True)
@@ -144,28 +145,55 @@ class ListingFind:
             raise TooMany
         hidden = await self._facts(objects)
         versions: list[Version] = []
+        unreadable = 0
         for folders in _parts(sorted(objects.copies)):
-            rows = await asyncio.gather(*(self._current(objects.copies[folder]) for folder in folders))
-            versions += [row.version for row in rows if row is not None and _answers(row, query, hidden)]
+            for rows in await asyncio.gather(*(self._rows(objects.copies[folder]) for folder in folders)):
+                read = [row for row in rows if row is not None]
+                unreadable += len(rows) - len(read)
+                current = max(read, key=_received, default=None)
+                if current is not None and _answers(current, query, hidden):
+                    versions.append(current.version)
         versions.sort(key=lambda version: version.instance)
         voters = [site for site in answered if not site.membership.filling]
-        log.warning("find.by_listing", instances=len(versions), sites=[site.name for site in answered])
-        return Listed(tuple(versions), complete=len(voters) >= self._quorum.read)
+        log.warning(
+            "find.by_listing",
+            instances=len(versions),
+            unreadable=unreadable,
+            sites=[site.name for site in answered],
+        )
+        return Listed(tuple(versions), complete=not unreadable and len(voters) >= self._quorum.read)
 
     async def _list(self, site: GridSite, query: Query, limit: int, objects: _Objects) -> GridSite | None:
         """List what a site has of the studies; return the site if it went to the end, or past the limit."""
-        listed = _Objects()
-        try:
+
+        async def list_all() -> _Objects:
+            listed = _Objects()
             await self._list_copies(site, query, limit, listed)
             for uid in _named(query, STUDY_INSTANCE_UID):
                 prefix = f"{keys.FACTS}/{keys.study_folder(uid)}/"
                 async for one in asked(self._sites, site, site.objects.list(prefix), even_down=True):
                     listed.facts[keys.digest_in(one.key)].append((site, one.key))
+            return listed
+
+        try:
+            objects.merge(await self._even_if_cut_off(site, list_all))
         except SiteFailed as error:
             log.warning("find.not_listed", site=site.name, reason=error.reason)
             return None
-        objects.merge(listed)
         return site
+
+    async def _even_if_cut_off(self, site: GridSite, call: Callable[[], Awaitable[T]]) -> T:
+        """Call again if the site was found down meanwhile: all calls at it have failed then.
+
+        Its catalogue may be all that is gone. To one that is known to be down, nothing more happens.
+        """
+        was_up = self._sites.is_up(site)
+        try:
+            return await call()
+        except SiteFailed:
+            if not was_up:
+                raise
+            return await call()
 
     async def _list_copies(self, site: GridSite, query: Query, limit: int, listed: _Objects) -> None:
         names = {keys.file_name(uid) for uid in _named(query, SOP_INSTANCE_UID)}
@@ -195,39 +223,38 @@ class ListingFind:
 
     async def _fact(self, places: Sequence[tuple[GridSite, str]]) -> Fact | None:
         for site, key in places:
+            call = partial(copies.fact, self._sites, site, key, even_down=True)
             try:
                 async with self._turns:
-                    return await copies.fact(self._sites, site, key, even_down=True)
+                    return await self._even_if_cut_off(site, call)
             except (Unreadable, SiteFailed) as error:
                 log.warning("find.fact_unreadable", site=site.name, key=key, reason=str(error))
         return None
 
-    async def _current(self, versions: Mapping[str, Sequence[tuple[GridSite, Found]]]) -> Row | None:
-        """Return the version of an instance that was received last."""
-        rows = [await self._row(places) for places in versions.values()]
-        return max(
-            (row for row in rows if row is not None),
-            key=lambda row: precedence(row.provenance, row.version.digest),
-            default=None,
-        )
+    async def _rows(self, versions: Mapping[str, Sequence[tuple[GridSite, Found]]]) -> list[Row | None]:
+        """Read an instance's versions; None for each that no site gives."""
+        return [await self._row(places) for places in versions.values()]
 
     async def _row(self, places: Sequence[tuple[GridSite, Found]]) -> Row | None:
         """Read a version at the first site that gives it."""
+        limit_bytes = self._header_limit_bytes
         for site, found in places:
+            call = partial(
+                copies.read, self._sites, site, found, header_limit_bytes=limit_bytes, even_down=True
+            )
             try:
                 async with self._turns:
-                    copy = await copies.read(
-                        self._sites,
-                        site,
-                        found,
-                        header_limit_bytes=self._header_limit_bytes,
-                        even_down=True,
-                    )
+                    copy = await self._even_if_cut_off(site, call)
             except (Unreadable, SiteFailed) as error:
                 log.warning("find.copy_unreadable", site=site.name, key=found.key, reason=str(error))
             else:
                 return copy.row
         return None
+
+
+def _received(row: Row) -> str:
+    """Return what is the greatest of the version that was received last."""
+    return precedence(row.provenance, row.version.digest)
 
 
 def _named(query: Query, tag: int) -> tuple[str, ...]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
 
@@ -12,11 +15,13 @@ from storage_node.catalogue.matching import Query, by_uids
 from storage_node.grid import keys
 from storage_node.grid.find import NoCatalogue
 from storage_node.grid.listing_find import Listed, NotListed, TooMany
+from storage_node.site.protocol import StoredObject
 from tests.integration.rebuild.test_rebuild import CUT, description, folder_of, store_all_kinds
 from tests.integration.rebuild.world import World, pixel_data
 from tests.integration.services.instances import element
 
 LIMIT = 1000
+Head: TypeAlias = Callable[[str], Awaitable[StoredObject]]
 
 
 async def lose_catalogues(w: World) -> None:
@@ -126,6 +131,44 @@ async def test_a_copy_that_one_site_cannot_read_comes_from_another(w: World) -> 
         (folder_of(w, name) / stored.version.key).write_bytes(b"rotten")
     await lose_catalogues(w)
     assert await sops(w, by_uids(study=["1.2"])) == ["1"]
+
+
+async def test_sites_that_are_found_down_while_they_are_read_give_all_the_same_what_they_have(
+    w: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for sop in ("1", "2"):
+        await w.store(sop, more=pixel_data())
+    losing: dict[str, asyncio.Task[None]] = {}
+
+    async def lose_catalogue(name: str) -> None:
+        (file,) = (site.catalogue_file for site in w.settings.sites if site.name == name)
+        file.rename(f"{file}.away")
+        await w.grid.sites.probe()
+
+    for site in w.grid.sites.up():
+
+        async def meanwhile_down(
+            key: str, name: str = site.name, head: Head = site.objects.head
+        ) -> StoredObject:
+            if name not in losing:
+                losing[name] = asyncio.create_task(lose_catalogue(name))
+            await asyncio.shield(losing[name])
+            return await head(key)
+
+        monkeypatch.setattr(site.objects, "head", meanwhile_down)
+    found = await listed(w, by_uids(study=["1.2"]))
+    assert [version.instance.sop_instance_uid for version in found.versions] == ["1", "2"]
+    assert found.complete
+
+
+async def test_what_is_listed_and_no_site_gives_is_said(w: World) -> None:
+    stored = [await w.store(sop, more=pixel_data()) for sop in ("1", "2")]
+    for name in "abc":
+        (folder_of(w, name) / stored[0].version.key).write_bytes(b"rotten")
+    await lose_catalogues(w)
+    found = await listed(w, by_uids(study=["1.2"]))
+    assert [version.instance.sop_instance_uid for version in found.versions] == ["2"]
+    assert not found.complete
 
 
 async def test_more_than_the_limit_and_a_query_without_a_study_are_refused(w: World) -> None:
