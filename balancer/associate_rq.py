@@ -45,6 +45,11 @@ class RejectReason(enum.Enum):
     LOCAL_LIMIT_EXCEEDED = (2, 3, 2)
 
 
+def pdu_length_bytes(header: bytes | bytearray) -> int:
+    """Return how many bytes follow a PDU's header of six bytes."""
+    return int.from_bytes(header[2:PDU_HEADER_BYTES], "big")
+
+
 def a_abort(reason: AbortReason) -> bytes:
     """Return an A-ABORT with source 2, the provider (PS3.8 9.3.8)."""
     return bytes((A_ABORT, 0, 0, 0, 0, 4, 0, 0, 2, reason))
@@ -115,7 +120,7 @@ class AssociateRqReader:
         if begins and self._pdu:
             _check_type(self._pdu[0])
         if self._total_bytes == PDU_HEADER_BYTES == len(self._pdu):
-            self._total_bytes += self._checked_length(int.from_bytes(self._pdu[2:], "big"))
+            self._total_bytes += self._checked_length(pdu_length_bytes(self._pdu))
         if len(self._pdu) == PDU_HEADER_BYTES or self.needed_bytes:
             return None
         return AssociateRq(

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from balancer.associate_rq import A_ABORT, A_ABORT_BYTES, PDU_HEADER_BYTES
-from balancer.framing import PduFraming, pdu_length_bytes
+from balancer.associate_rq import A_ABORT, A_ABORT_BYTES, PDU_HEADER_BYTES, pdu_length_bytes
+from balancer.framing import PduFraming
 from balancer.pipes import Pipe, PipePool
 
 SPLICED_FROM_BYTES: Final = 64 * 1024

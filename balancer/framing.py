@@ -7,15 +7,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from balancer.associate_rq import A_ABORT, A_ASSOCIATE_RJ, A_RELEASE_RP, PDU_HEADER_BYTES
+from balancer.associate_rq import A_ABORT, A_ASSOCIATE_RJ, A_RELEASE_RP, PDU_HEADER_BYTES, pdu_length_bytes
 
 LAST_PDU_TYPES: Final = frozenset({A_ASSOCIATE_RJ, A_RELEASE_RP, A_ABORT})
 """After these an acceptor has nothing more to say (PS3.8 9.2)."""
-
-
-def pdu_length_bytes(header: bytes | bytearray) -> int:
-    """Return how many bytes follow a PDU's header of six bytes."""
-    return int.from_bytes(header[2:PDU_HEADER_BYTES], "big")
 
 
 class PduFraming:

@@ -152,14 +152,19 @@ async def test_a_deletion_that_one_site_of_two_knows_is_met() -> None:
         assert not await hidden_at(c)
 
 
+async def delete_at_a_and_lose_c(c: Cluster) -> None:
+    """Have a deletion that was known at a and c, while b was away; c has lost its disk since."""
+    c["b"].fail(Fault.BEFORE)
+    await c.grid.sites.probe()
+    await delete(c)
+    c["b"].heal()
+    await c.replace("c")
+
+
 async def test_nothing_is_stored_where_too_few_that_vote_say_whether_it_was_deleted() -> None:
     """Deleted at a and c; c has lost its disk, and knows nothing: what is stored at b and c may be hidden."""
     async with cluster() as c:
-        c["b"].fail(Fault.BEFORE)
-        await c.grid.sites.probe()
-        await delete(c)
-        c["b"].heal()
-        await c.replace("c")
+        await delete_at_a_and_lose_c(c)
         c["a"].fail(Fault.BEFORE)
         await c.grid.sites.probe()
         with pytest.raises(NotEnoughSites) as refused:
@@ -174,11 +179,7 @@ async def test_nothing_is_stored_where_too_few_that_vote_say_whether_it_was_dele
 
 async def test_one_that_votes_and_took_no_row_is_asked_what_was_decided() -> None:
     async with cluster() as c:
-        c["b"].fail(Fault.BEFORE)
-        await c.grid.sites.probe()
-        await delete(c)
-        c["b"].heal()
-        await c.replace("c")
+        await delete_at_a_and_lose_c(c)
         c["a"].fail(Fault.BEFORE, "put")
         await c.grid.store(arrival(), PARTS)
         await c.heal()
